@@ -1,0 +1,3 @@
+"""metagen: experiments in meta-learning for image generation."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,19 @@
+"""The one exception that a user is meant to read."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MetagenError(Exception):
+    """Bad input: one line that says what was expected, what came, and what to do.
+
+    The command line prints it without a stack trace and exits with ``code``.
+    """
+
+    code = 1
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the choice closest to ``word``, or ``""``."""
+    match = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""

@@ -1,0 +1,66 @@
+"""Counter-based random numbers: pure functions of an int64 key, made of tensor operations alone.
+
+A number depends on its key and its position only, so that episode *i* is the same in every
+process, batch size and vectorisation, and nothing needs a generator's state to be saved. The
+generator is SplitMix64 (Steele, Lea, Flood: *Fast splittable pseudorandom number generators*,
+OOPSLA 2014); it runs under ``torch.func.vmap`` and on any device.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_MUL1 = 0xBF58476D1CE4E5B9 - 2**64
+_MUL2 = 0x94D049BB133111EB - 2**64
+
+
+def _shift(z: Tensor, n: int) -> Tensor:
+    """Logical right shift: torch's own shift of a signed integer keeps the sign."""
+    return (z >> n) & ((1 << (64 - n)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _MUL1
+    z = (z ^ _shift(z, 27)) * _MUL2
+    return z ^ _shift(z, 31)
+
+
+def key(*words: int) -> Tensor:
+    """Return the key, an int64 scalar, of a sequence of integers such as ``(seed, stage)``."""
+    out = torch.zeros((), dtype=torch.int64)
+    for word in words:
+        out = fold_in(out, word)
+    return out
+
+
+def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
+    """Derive a new key from ``key`` (...) and ``data`` (broadcastable int64): key' = mix(key, data)."""
+    word = torch.as_tensor(data, device=key.device)
+    return _mix(_mix(key + _GOLDEN) + (word + 1) * _GOLDEN)
+
+
+def bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return 64 random bits per entry: keys (B...) give int64 (B..., *shape)."""
+    counter = torch.arange(1, math.prod(shape) + 1, device=key.device) * _GOLDEN
+    return _mix(key.unsqueeze(-1) + counter).reshape((*key.shape, *shape))
+
+
+def uniform(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return numbers from the open interval (0, 1): keys (B...) give (B..., *shape)."""
+    wide = dtype == torch.float64
+    n = 52 if wide else 23
+    u = (_shift(bits(key, shape), 64 - n).to(torch.float64 if wide else torch.float32) + 0.5) / 2**n
+    return u.to(dtype)
+
+
+def normal(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return standard normal numbers by the inverse distribution function, (B..., *shape)."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return (torch.erfinv(2 * uniform(key, shape, wide) - 1) * math.sqrt(2)).to(dtype)
+
+
+def subset(key: Tensor, n: int, k: int) -> Tensor:
+    """Draw ``k`` distinct integers below ``n`` in random order: keys (B...) give int64 (B..., k)."""
+    return _shift(bits(key, (n,)), 1).argsort(-1)[..., :k]
