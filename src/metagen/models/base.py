@@ -1,0 +1,70 @@
+"""What every model offers to the learners and to the evaluation."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from metagen.episode import Params, Shots
+
+
+class Model(nn.Module):
+    """A network with a loss.
+
+    A model never reads randomness from a global generator inside :meth:`loss`: it draws its noise
+    from ``shots.key``, so that the loss is a pure function of (parameters, shots).
+
+    Attributes:
+        kind: the tasks it serves, ``"classify"`` or ``"generate"``.
+        per_class: names of the parameters with one row per class of the episode.
+        head: glob patterns of the parameters that are specific to a task (what ANIL adapts).
+        encoder: glob patterns of the parameters that only :meth:`encode` reads.
+    """
+
+    kind: ClassVar[str]
+    per_class: ClassVar[tuple[str, ...]] = ()
+    head: ClassVar[tuple[str, ...]] = ()
+    encoder: ClassVar[tuple[str, ...]] = ()
+
+    def loss(self, shots: Shots) -> Tensor:
+        """Return the mean loss over all images of ``shots``, a scalar (nats for a likelihood)."""
+        raise NotImplementedError
+
+
+class Classifier(Model):
+    """A model of p(y | x) with one logit per class of the episode; its loss is the cross-entropy."""
+
+    kind = "classify"
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, N)."""
+        raise NotImplementedError
+
+    def loss(self, shots: Shots) -> Tensor:
+        """Return -1/B sum_b log softmax(logits(x_b))[y_b], in nats."""
+        logits = self.logits(shots.x.flatten(0, 1))
+        return nn.functional.cross_entropy(logits, shots.y.flatten())
+
+
+class Generator(Model):
+    """A model of p(x | class), where a class is a row of the table ``context`` (N, D).
+
+    The table is a parameter: gradient learners move it, amortised learners write it. The model's
+    own table has one row, the start of every class, so that any number of ways fits.
+    """
+
+    kind = "generate"
+    per_class = ("context",)
+    head = ("context",)
+    context: nn.Parameter
+
+    def sample(self, y: Tensor, key: Tensor) -> Tensor:
+        """Draw one image for each class index of ``y`` (B,): (B, C, H, W), pixels in [0, 1]."""
+        raise NotImplementedError
+
+    def log_likelihood(self, shots: Shots, importance_samples: int) -> Tensor:
+        """Return log p(x | class) or a lower bound of it, per image, (N, K), in nats."""
+        raise NotImplementedError
+
+    def encode(self, support: Shots) -> Params:
+        """Read the support set: ``{"context": (N, D)}`` (optional; only amortised learners need it)."""
+        raise NotImplementedError
