@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from metagen import rng
@@ -38,3 +39,8 @@ class Episode(NamedTuple):
     support: Shots
     query: Shots
     classes: Tensor
+
+    def join(self) -> Shots:
+        """Return support and query images of one task together, (N, K + Q, C, H, W)."""
+        x = torch.cat((self.support.x, self.query.x), -4)
+        return Shots(x, torch.cat((self.support.y, self.query.y), -1), self.support.key)

@@ -17,3 +17,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice closest to ``word``, or ``""``."""
     match = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else ""
+
+
+class Interrupted(MetagenError):
+    """Ctrl-C during training, after the last state was saved."""
+
+    code = 130
+
+    def __init__(self, step: int, folder: object) -> None:
+        super().__init__(f"interrupted at step {step}: {folder}/checkpoints/last.ckpt holds the state")

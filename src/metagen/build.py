@@ -1,0 +1,109 @@
+"""From a composed configuration to the objects of an experiment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from metagen.data.datamodule import EpisodeData
+from metagen.errors import MetagenError
+from metagen.evaluation import Evaluation
+from metagen.experiment import Experiment
+from metagen.metrics.base import Metric
+from metagen.schema import check
+
+
+@dataclass
+class Parts:
+    """What a configuration composes."""
+
+    data: EpisodeData
+    experiment: Experiment
+    metrics: dict[str, Metric]
+
+
+def build(cfg: DictConfig) -> Parts:
+    """Check the configuration, load the data and build model and learner.
+
+    Raises:
+        MetagenError: something does not exist or does not fit; nothing has been written.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    check({str(key): value for key, value in plain.items()})
+    data = load_data(cfg)
+    experiment = build_experiment(cfg, len(data.streams.train.classes))
+    return Parts(data, experiment, {name: instantiate(node) for name, node in cfg.metrics.items()})
+
+
+def load_data(cfg: DictConfig) -> EpisodeData:
+    """Return the DataModule with its banks loaded and its streams ready."""
+    test_data = instantiate(cfg.test_data) if cfg.get("test_data") else None
+    data = EpisodeData(instantiate(cfg.data), instantiate(cfg.task), test_data, seed=cfg.seed)
+    data.setup("fit")
+    return data
+
+
+def build_experiment(cfg: DictConfig, classes: int) -> Experiment:
+    """Return model and learner in their LightningModule, initialised under the seed."""
+    torch.manual_seed(cfg.seed)
+    model, learner = instantiate(cfg.model), instantiate(cfg.learner)
+    _check_fit(cfg, model, learner)
+    return Experiment(
+        model,
+        learner,
+        instantiate(cfg.optimizer),
+        instantiate(cfg.scheduler),
+        vectorize=cfg.vectorize,
+        classes=classes,
+    )
+
+
+def _check_fit(cfg: DictConfig, model: Any, learner: Any) -> None:
+    """Refuse a model or a learner that cannot serve the task."""
+    kind, few_shot = cfg.task.get("kind", "classify"), "shots" in cfg.task
+    if model.kind != kind:
+        fitting = {"generate": "vae", "classify": "conv4"}[kind]
+        raise MetagenError(
+            f"{type(model).__name__} cannot {kind}: use a model that does, such as model={fitting}, "
+            f"or task={model.kind}"
+        )
+    if learner.few_shot != few_shot:
+        fitting = "learner=maml" if few_shot else "learner=supervised"
+        raise MetagenError(
+            f"{type(learner).__name__} does not fit {'few-shot episodes' if few_shot else 'plain training'}: "
+            f"use {fitting}"
+        )
+
+
+def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
+    """Load the weights of a checkpoint and return the step at which it was written.
+
+    Raises:
+        MetagenError: the file is missing, unreadable, or belongs to another model or learner.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        experiment.load_state_dict(saved["state_dict"])
+    except FileNotFoundError as error:
+        raise MetagenError(f"no checkpoint at {path}: train first, or name a run folder that has one") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MetagenError(f"{path} does not fit this model and learner: {reason}") from error
+    except Exception as error:
+        raise MetagenError(f"{path} is no readable checkpoint ({type(error).__name__}): train again") from error
+    return int(saved["global_step"])
+
+
+def build_evaluation(cfg: DictConfig, parts: Parts) -> Evaluation:
+    """Return the evaluation on the test stream, with a judge where a metric needs one."""
+    judge = None
+    if any(metric.needs_judge for metric in parts.metrics.values()):
+        judge = instantiate(cfg.judge)
+        judge.fit(parts.data.test_bank)
+    labels = parts.data.streams.test.class_ids
+    steps = parts.experiment.learner.test_steps
+    return Evaluation(parts.metrics, labels, judge, cfg.samples, steps)

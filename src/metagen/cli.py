@@ -1,0 +1,158 @@
+"""The command ``metagen``: train, evaluate, generate. Heavy imports wait until a command runs."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from metagen import __version__
+from metagen.errors import MetagenError, nearest
+
+USAGE = """\
+metagen: experiments in meta-learning for image generation
+
+  metagen train [overrides]              meta-train, then evaluate on the fixed test episodes
+  metagen evaluate RUN [overrides]       evaluate the best checkpoint of a run, in a new folder
+  metagen generate RUN --images DIR      new images of your own classes (see generate --help)
+  metagen compare DIR [DIR ...]          one table of the runs below these folders
+
+  metagen COMMAND --help                 the options of a command
+  metagen --version
+
+Overrides are Hydra's: metagen train experiment=quickstart learner=maml task.shots=1 seed=3
+A sweep: metagen train -m learner=scratch,maml seed=0,1,2
+"""
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return the exit code; errors go to stderr in one line."""
+    try:
+        return _dispatch(list(argv))
+    except MetagenError as error:
+        return _fail(str(error), error.code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of a pipe left: nobody is there to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        from metagen.explain import explain
+
+        line = explain(error)
+        if line is None or os.environ.get("METAGEN_DEBUG"):
+            raise
+        return _fail(line.text, line.code)
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stderr.write(f"metagen: error: {' '.join(text.split())}\n")
+    return code
+
+
+def _dispatch(argv: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "generate": _generate,
+        "compare": _compare,
+    }
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if argv[0] == "--version":
+        sys.stdout.write(f"metagen {__version__}\n")
+        return 0
+    if argv[0] not in commands:
+        return _fail(f"unknown command '{argv[0]}'{nearest(argv[0], commands)} See metagen --help", 2)
+    commands[argv[0]](argv[1:])
+    return 0
+
+
+def conf_dir() -> Path:
+    """Return the folder of the configuration: packaged in a wheel, else the repository's."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "conf"
+    return packaged if packaged.is_dir() else here.parents[1] / "conf"
+
+
+def echo(text: str) -> None:
+    """Show a result to the user."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def _hydra(job: Callable[[Any], Any], argv: list[str]) -> None:
+    """Hand ``argv`` to Hydra, which composes, makes the run's folder and calls ``job``."""
+    import hydra
+
+    # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = ["metagen", *argv]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+
+
+def _train(argv: list[str]) -> None:
+    def job(cfg: Any) -> float:
+        from metagen.runtime import guarded
+        from metagen.train import train
+
+        with guarded():
+            return train(cfg, echo)
+
+    _hydra(job, argv)
+
+
+def _evaluate(argv: list[str]) -> None:
+    if not argv or argv[0].startswith("-"):
+        echo("metagen evaluate RUN [overrides]\n\n  RUN  a run's folder; its best checkpoint is evaluated anew")
+        if not argv:
+            raise MetagenError("evaluate needs a run's folder, such as outputs/DATE/TIME")
+        return
+    from metagen.runtime import saved_overrides
+
+    overrides, checkpoint = saved_overrides(argv[0])
+
+    def job(cfg: Any) -> float:
+        from metagen.runtime import guarded
+        from metagen.train import evaluate
+
+        with guarded():
+            return evaluate(cfg, echo)
+
+    _hydra(job, [*overrides, f"checkpoint='{checkpoint}'", *argv[1:]])
+
+
+def _generate(argv: list[str]) -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser("metagen generate", description="New images of your own classes.")
+    parser.add_argument("run", type=Path, help="folder of a trained run")
+    parser.add_argument("--images", type=Path, required=True, help="one folder per class, K images in each")
+    parser.add_argument("--out", type=Path, default=Path("generated"), help="new folder (default: generated)")
+    parser.add_argument("--n", type=int, default=64, help="new images a class (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument("overrides", nargs="*", help="such as learner.test_steps=20")
+    args = parser.parse_intermixed_args(argv)
+    from metagen.generate import generate
+
+    echo(generate(args.run, args.images, args.out, args.n, args.seed, args.overrides))
+
+
+def _compare(argv: list[str]) -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser("metagen compare", description="One table of several runs.")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders with runs below them")
+    parser.add_argument("--by", default=None, help="overrides to label the rows by, such as learner,seed")
+    parser.add_argument("--markdown", type=Path, default=None, help="also write the table to this file")
+    args = parser.parse_args(argv)
+    from metagen.compare import compare
+
+    echo(compare(args.folders, args.by.split(",") if args.by else None, args.markdown))

@@ -1,0 +1,77 @@
+"""All images of a data set in memory, grouped by class."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from metagen.errors import MetagenError
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Images, ink = 255 on 0, sorted by class.
+
+    name:   the data set.
+    images: (M, H, W) uint8, H = W.
+    labels: (M,) int64, ascending; ``names[labels[m]]`` is the class of image m.
+    names:  the C class names; every class has at least one image.
+    held:   (M,) bool, the published test part (all False where there is none).
+
+    Raises:
+        MetagenError: the fields do not fit together.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    held: Tensor
+
+    def __post_init__(self) -> None:
+        m = len(self.images)
+        square = self.images.ndim == 3 and self.images.shape[1] == self.images.shape[2]
+        self._require(square, "square images (M, H, W)", f"shape {tuple(self.images.shape)}")
+        for field, dtype in (("images", torch.uint8), ("labels", torch.int64), ("held", torch.bool)):
+            value = getattr(self, field)
+            self._require(value.dtype == dtype, f"{field} of {dtype}", value.dtype)
+        for field in ("labels", "held"):
+            shape = tuple(getattr(self, field).shape)
+            self._require(shape == (m,), f"{field} ({m},)", f"shape {shape}")
+        self._require(m > 0, "at least one image", m)
+        self._require(bool((self.labels.diff() >= 0).all()), "ascending labels", "unsorted ones")
+        self._require(len(set(self.names)) == len(self.names), "distinct class names", "a repeated one")
+        found = torch.unique_consecutive(self.labels)
+        classes = torch.arange(len(self.names))
+        self._require(torch.equal(found, classes), f"images of all {len(classes)} classes", f"{len(found)}")
+
+    def _require(self, ok: bool, expected: str, found: object) -> None:
+        if not ok:
+            raise MetagenError(f"bank '{self.name}': expected {expected}, found {found}: check its data")
+
+    @classmethod
+    def build(cls, name: str, images: Tensor, labels: Tensor, names: Sequence[str], held: Tensor) -> "Bank":
+        """Return the bank of images in any order; within a class the order stays."""
+        order = labels.argsort(stable=True)
+        return cls(name, images[order].contiguous(), labels[order], tuple(names), held[order])
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(C,) int64, number of images of each class."""
+        return torch.bincount(self.labels, minlength=len(self.names))
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """(C,) int64, index of the first image of each class."""
+        return self.counts.cumsum(0) - self.counts
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of images and labels."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for tensor in (self.images, self.labels):
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()

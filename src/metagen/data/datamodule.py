@@ -1,0 +1,114 @@
+"""The streams of a task as Lightning wants them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, IterableDataset
+
+from metagen.data.bank import Bank
+from metagen.data.dataset import Dataset
+from metagen.data.split import Split
+from metagen.data.stream import Stream, Streams
+from metagen.data.task import FewShot, Supervised
+from metagen.episode import Episode
+
+
+class _Batches(IterableDataset[Episode]):
+    """The batches from ``position`` on, up to an epoch's end or ``stop``, and on from there next time."""
+
+    def __init__(self, stream: Stream, position: int = 0, stop: int | None = None, once: bool = True) -> None:
+        self.stream, self.position, self.stop, self.once = stream, position, stop, once
+
+    def __iter__(self) -> Iterator[Episode]:
+        if self.once:
+            self.position = 0
+        epoch = self.stream.batches
+        while self.stop is None or self.position < self.stop:
+            if epoch == 0:
+                return
+            step = self.position
+            self.position += 1
+            yield self.stream.batch(step)
+            if epoch is not None and self.position % epoch == 0:
+                return
+
+
+class _Sized(_Batches):
+    """Batches whose number is known, so that a progress bar has an end."""
+
+    def __len__(self) -> int:
+        left = None if self.stop is None else max(self.stop - (0 if self.once else self.position), 0)
+        epoch = self.stream.batches
+        if epoch is None:
+            return left or 0
+        return epoch if left is None else min(epoch, left)
+
+
+class EpisodeData(LightningDataModule):
+    """Batches of episodes for a Lightning trainer.
+
+    Training yields batch ``first_step``, ``first_step + 1``, ...: set it to the number of steps done,
+    and a resumed run goes on with the episodes that the uninterrupted one would have had.
+
+    Args:
+        data: the data set, with the name of its class split.
+        task: what is asked of it.
+        test_data: another data set to test on.
+        seed: the run's seed.
+        steps: number of the training step to stop before; by default the end of an epoch, or never.
+
+    Attributes:
+        bank, test_bank, streams: what :meth:`setup` loads (``test_bank`` is ``bank`` without test_data).
+        first_step: number of the first training batch.
+    """
+
+    bank: Bank
+    test_bank: Bank
+    streams: Streams
+
+    def __init__(
+        self,
+        data: Dataset,
+        task: FewShot | Supervised,
+        test_data: Dataset | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.data, self.task, self.test_data = data, task, test_data
+        self.seed, self.steps = seed, steps
+        self.first_step = 0
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the banks and build the streams, once.
+
+        Raises:
+            MetagenError: the data are missing or corrupt, or cannot give the task's episodes.
+        """
+        if self._ready:
+            return
+        self.bank = self.data.load()
+        other = None if self.test_data is None else self.test_data.load()
+        self.test_bank = other or self.bank
+        self.streams = self.task.streams(self.bank, other, Split.load(self.data.split), self.seed)
+        self._ready = True
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return training batches from ``first_step`` on."""
+        stream = self.streams.train
+        kind = _Batches if stream.batches is None and self.steps is None else _Sized
+        return _loader(kind(stream, self.first_step, self.steps, once=False))
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Return the fixed validation batches, or no loader where there is no validation."""
+        return [] if self.streams.val is None else [_loader(_Sized(self.streams.val))]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the fixed test batches."""
+        return _loader(_Sized(self.streams.test))
+
+
+def _loader(batches: _Batches) -> DataLoader[Any]:
+    return DataLoader(batches, batch_size=None, num_workers=0)  # a batch is drawn faster than sent

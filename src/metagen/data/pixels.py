@@ -1,0 +1,59 @@
+"""Transforms of many images at once."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metagen import rng
+
+
+def resize(images: Tensor, size: int, chunk: int = 2048) -> Tensor:
+    """Resize uint8 images (M, H, W) to (M, size, size): bilinear, antialiased when it shrinks."""
+    if images.shape[1:] == (size, size):
+        return images
+    out = torch.empty((len(images), size, size), dtype=torch.uint8)
+    for start in range(0, len(images), chunk):  # a float copy of everything would take gigabytes
+        part = images[start : start + chunk, None].float()
+        part = functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True)
+        out[start : start + chunk] = part[:, 0].round_().clamp_(0, 255).byte()
+    return out
+
+
+def unit(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1]."""
+    return images.to(torch.float32).mul_(1 / 255)
+
+
+def symmetries(size: int) -> Tensor:
+    """Return the dihedral group as pixel permutations (8, size * size); entry 0 is the identity.
+
+    Entry s mirrors left-right if s >= 4, then turns by (s mod 4) quarter turns:
+    ``rot90(flip(x, -1) if s >= 4 else x, s % 4)``.
+    """
+    grid = torch.arange(size * size).reshape(size, size)
+    turned = [torch.rot90(start, turns) for start in (grid, grid.flip(-1)) for turns in range(4)]
+    return torch.stack([grid.reshape(-1) for grid in turned])
+
+
+def permute(images: Tensor, permutation: Tensor) -> Tensor:
+    """Reorder the pixels of images (B, K, P) by one permutation (B, P) for each of the B groups."""
+    b, k, p = images.shape
+    rows = images.transpose(1, 2).reshape(b * p, k)  # a pixel's K values move together: 2x faster
+    index = torch.arange(b).unsqueeze(1) * p + permutation
+    return rows.index_select(0, index.reshape(-1)).reshape(b, p, k).transpose(1, 2)
+
+
+def dilate(images: Tensor, amount: Tensor) -> Tensor:
+    """Thicken strokes: x' = (1 - a) x + a maxpool_3x3(x), with images (T, ..., H, W) and amounts (T,)."""
+    chosen = amount.nonzero()[:, 0]
+    x = images[chosen]
+    thick = functional.max_pool2d(x.reshape(-1, 1, *x.shape[-2:]), 3, stride=1, padding=1).reshape(x.shape)
+    a = amount[chosen].reshape(-1, *[1] * (x.ndim - 1))
+    return images.index_copy(0, chosen, x.lerp(thick, a))
+
+
+def binarize(images: Tensor, how: str, key: Tensor) -> Tensor:
+    """Return 0/1 images of images (T, ..., H, W): x >= 0.5, or x ~ Bernoulli(grey) from ``key`` (T,)."""
+    if how == "threshold":
+        return (images >= 0.5).to(images.dtype)
+    return (rng.uniform(key, tuple(images.shape[1:])) < images).to(images.dtype)

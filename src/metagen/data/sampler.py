@@ -1,0 +1,172 @@
+"""Episodes as a pure function of (seed, stage, index), drawn for a whole batch of tasks at once."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metagen import rng
+from metagen.data import pixels
+from metagen.data.bank import Bank
+from metagen.data.draw import distinct
+from metagen.data.split import check_known
+from metagen.episode import Episode, Shots
+from metagen.errors import MetagenError, nearest
+
+STAGES = {"train": 0, "val": 1, "test": 2}
+Images = Literal["all", "published_train", "held"]
+
+_CLASSES, _IMAGES, _SUPPORT, _QUERY, _DILATE, _BINARIZE = range(6)
+_TURNS = [f"{flip}{turn}" for flip in ("", " mirrored") for turn in ("", " rot90", " rot180", " rot270")]
+
+
+class Draw(NamedTuple):
+    """What T episodes are made of.
+
+    classes: (T, N) index into the sampler's list of pseudo-classes.
+    support: (T, N, K) index into the bank's images.
+    query:   (T, N, Q) likewise, disjoint from ``support``.
+    key:     (T,) the episodes' random keys.
+    """
+
+    classes: Tensor
+    support: Tensor
+    query: Tensor
+    key: Tensor
+
+
+class EpisodeSampler:
+    """Draws N-way episodes with K support and Q query images of each class.
+
+    N of the P pseudo-classes without replacement, in random order, so that labels are shuffled;
+    K + Q distinct images of each. With ``symmetries`` the eight rotations and reflections of a class
+    are classes of their own: pseudo-class 8 c + s is class c under symmetry s
+    (:func:`metagen.data.pixels.symmetries`), shared by its support and query images.
+
+    Args:
+        bank: the images.
+        classes: names of the classes to draw from, a subset of the bank's.
+        ways, shots, queries: N, K, Q.
+        seed, stage: with the episode's index all that an episode depends on.
+        symmetries: whether rotations and reflections are classes of their own.
+        dilation: probability that an episode's strokes are thickened, all by one random amount.
+        images: which images: all, the bank's held ones, or the others (``published_train``).
+        binarize: ``"threshold"``, ``"bernoulli"`` or None.
+
+    Attributes:
+        class_ids: (P,) bank label of each pseudo-class.
+        symmetry: (P,) its symmetry, 0 to 7.
+        names: its P names.
+
+    Raises:
+        MetagenError: the data cannot give such an episode, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        bank: Bank,
+        classes: Sequence[str],
+        ways: int,
+        shots: int,
+        queries: int,
+        seed: int,
+        stage: str,
+        symmetries: bool = False,
+        dilation: float = 0.0,
+        images: Images = "all",
+        binarize: str | None = None,
+    ) -> None:
+        if stage not in STAGES:
+            raise MetagenError(f"stage is '{stage}': expected {', '.join(STAGES)}{nearest(stage, STAGES)}")
+        if not 0 <= dilation <= 1:
+            raise MetagenError(f"task.dilation is {dilation}: expected a probability; set it between 0 and 1")
+        if binarize not in (None, "threshold", "bernoulli"):
+            raise MetagenError(f"task.binarize is {binarize!r}: expected null, threshold or bernoulli")
+        check_known(classes, bank.names, bank.name, f"the {stage} stage")
+        self.bank, self.seed, self.stage = bank, seed, stage
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.dilation, self.binarize = dilation, binarize
+        self.key = rng.key(seed, STAGES[stage])
+
+        label_of = {name: label for label, name in enumerate(bank.names)}
+        copies = 8 if symmetries else 1
+        labels = torch.tensor([label_of[name] for name in classes], dtype=torch.int64)
+        self.class_ids = labels.repeat_interleave(copies)
+        self.symmetry = torch.arange(copies).repeat(len(labels))
+        self.names = tuple(name + turn for name in classes for turn in _TURNS[:copies])
+
+        usable = {"all": torch.ones_like(bank.held), "held": bank.held, "published_train": ~bank.held}[images]
+        self._rows = usable.nonzero()[:, 0]
+        counts = torch.bincount(bank.labels[self._rows], minlength=len(bank.names))
+        self._starts = (counts.cumsum(0) - counts)[self.class_ids]
+        self._counts = counts[self.class_ids]
+        self._flat = bank.images.reshape(len(bank.images), -1)
+        self._check(images)
+        self._permutations = pixels.symmetries(bank.images.shape[-1]) if symmetries else None
+
+    def _check(self, images: str) -> None:
+        where = f"the {self.stage} stage on {self.bank.name}"
+        if self.ways < 1 or self.shots < 0 or self.queries < 0:
+            sizes = f"{self.ways} ways, {self.shots} shots, {self.queries} queries"
+            raise MetagenError(f"{where} was asked for {sizes}: expected positive numbers")
+        if self.ways > len(self):
+            raise MetagenError(
+                f"{where} needs task.ways={self.ways} classes but has {len(self)}: "
+                f"lower task.ways or name more classes in task.{self.stage}_classes"
+            )
+        scarce, needed = int(self._counts.argmin()), self.shots + self.queries
+        if needed > int(self._counts[scarce]):
+            kind = {"all": "", "held": "held-out ", "published_train": "training "}[images]
+            raise MetagenError(
+                f"{where} needs {self.shots} shots + {self.queries} queries = {needed} images of "
+                f"each class, but class '{self.names[scarce]}' has {int(self._counts[scarce])} {kind}images: "
+                f"lower task.shots or task.queries"
+            )
+
+    def __len__(self) -> int:
+        """The number of pseudo-classes P."""
+        return len(self.class_ids)
+
+    def draw(self, indices: Tensor) -> Draw:
+        """Draw the episodes numbered ``indices`` (T,)."""
+        key = rng.fold_in(self.key, indices)
+        classes = distinct(rng.fold_in(key, _CLASSES), torch.tensor(len(self)), self.ways)
+        keys = rng.fold_in(rng.fold_in(key, _IMAGES).unsqueeze(-1), torch.arange(self.ways))
+        picks = distinct(keys, self._counts[classes], self.shots + self.queries)
+        rows = self._rows[self._starts[classes].unsqueeze(-1) + picks]
+        return Draw(classes, rows[..., : self.shots], rows[..., self.shots :], key)
+
+    def gather(self, draw: Draw) -> Episode:
+        """Return the images of ``draw`` as a batch of T episodes, x float32 (T, N, K, 1, H, W)."""
+        t, n = draw.classes.shape
+        rows = torch.cat([draw.support, draw.query], -1)
+        k = rows.shape[-1]
+        x = self._flat.index_select(0, rows.reshape(-1)).reshape(t * n, k, -1)
+        if self._permutations is not None:
+            x = pixels.permute(x, self._permutations[self.symmetry[draw.classes.reshape(-1)]])
+        x = pixels.unit(x).reshape(t, n, k, 1, *self.bank.images.shape[1:])
+        if self.dilation:
+            coin, amount = rng.uniform(rng.fold_in(draw.key, _DILATE), (2,)).unbind(-1)
+            x = pixels.dilate(x, amount * (coin < self.dilation))
+        if self.binarize:
+            x = pixels.binarize(x, self.binarize, rng.fold_in(draw.key, _BINARIZE))
+        y = torch.arange(n).reshape(1, n, 1).expand(t, n, k)
+        support, query = (
+            Shots(x[:, :, part], y[:, :, part], rng.fold_in(draw.key, noise))
+            for part, noise in ((slice(None, self.shots), _SUPPORT), (slice(self.shots, None), _QUERY))
+        )
+        return Episode(support, query, draw.classes)
+
+    def episodes(self, indices: Tensor) -> Episode:
+        """Return the episodes numbered ``indices`` (T,)."""
+        return self.gather(self.draw(indices))
+
+    def fingerprint(self, indices: Tensor) -> str:
+        """Return the sha256 of the classes and image indices of the episodes ``indices``."""
+        digest = hashlib.sha256()
+        for part in indices.split(1000):
+            for values in self.draw(part)[:3]:
+                digest.update(values.contiguous().numpy().data)
+        return digest.hexdigest()

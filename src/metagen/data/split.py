@@ -1,0 +1,128 @@
+"""Which classes are trained on, validated on and tested on: always explicit, never a folder's order."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from metagen.errors import MetagenError, nearest
+
+Classes = Iterable[int | str]
+
+
+def class_names(classes: Classes, where: str) -> tuple[str, ...]:
+    """Return class names as strings: on the command line ``7`` and ``"7"`` both name the class "7".
+
+    Raises:
+        MetagenError: an entry is neither an integer nor a string, or it is no list.
+    """
+    if isinstance(classes, str | int) or not isinstance(classes, Iterable):
+        raise MetagenError(f"{where} is {classes!r}: expected a list; write {where}=[{classes}]")
+    listed = list(classes)
+    for entry in listed:
+        if isinstance(entry, bool) or not isinstance(entry, int | str):
+            raise MetagenError(f"{where} has {entry!r}: expected integers or strings; quote the name")
+    return tuple(str(entry) for entry in listed)
+
+
+def check_known(classes: Iterable[str], names: Iterable[str], bank: str, where: str) -> None:
+    """Raise a MetagenError for the first of ``classes`` that is not among ``names``."""
+    known = tuple(names)
+    for name in sorted(set(classes) - set(known)):
+        hint = nearest(name, known) or f"; its {len(known)} classes run from '{known[0]}' to '{known[-1]}'"
+        raise MetagenError(f"{where} names the class '{name}', which {bank} does not have{hint}")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint tuples of class names.
+
+    An empty ``val`` means that validation draws held-out images of the training classes.
+
+    Raises:
+        MetagenError: a class is named twice.
+    """
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        sides = {"train": self.train, "val": self.val, "test": self.test}
+        for side, classes in sides.items():
+            if len(set(classes)) < len(classes):
+                twice = sorted({name for name in classes if classes.count(name) > 1})
+                raise MetagenError(f"the {side} classes name {_few(twice)} twice: name each class once")
+        for (a, left), (b, right) in combinations(sides.items(), 2):
+            if both := sorted(set(left) & set(right)):
+                raise MetagenError(
+                    f"the {a} and {b} classes overlap in {_few(both)}: name each on one side "
+                    f"(task.{a}_classes, task.{b}_classes)"
+                )
+
+    @classmethod
+    def load(cls, name: str) -> "Split":
+        """Read a committed split by its name, or any JSON file by its path.
+
+        The file holds ``{"train": [names], "val": [names], "test": [names]}``.
+
+        Raises:
+            MetagenError: no such split, or not of this form.
+        """
+        committed = {
+            file.name[:-5]: file
+            for file in files(__package__).joinpath("splits").iterdir()
+            if file.name.endswith(".json")
+        }
+        path: Any = committed.get(str(name)) or Path(str(name)).expanduser()
+        if not path.is_file():
+            hint = nearest(str(name), committed) or f"; the splits are {', '.join(sorted(committed))}"
+            raise MetagenError(f"data.split={name} is neither a split nor a JSON file{hint}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            sides = {side: content[side] for side in ("train", "val", "test")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise MetagenError(
+                f"{path}: expected JSON lists train, val and test, found {type(error).__name__}: {error}"
+            ) from error
+        return cls(**{side: class_names(classes, side) for side, classes in sides.items()})
+
+    def override(
+        self,
+        names: Iterable[str],
+        train: Classes | None = None,
+        val: Classes | None = None,
+        test: Classes | None = None,
+    ) -> "Split":
+        """Return this split with other classes on some sides; ``names`` are all classes of the bank.
+
+        Where ``val`` or ``test`` is given and ``train`` is not, the training classes become all that
+        are in neither, and an inherited ``val`` loses the classes of the new ``test``.
+        """
+        tests = self.test if test is None else class_names(test, "task.test_classes")
+        vals = (
+            tuple(name for name in self.val if test is None or name not in tests)
+            if val is None
+            else class_names(val, "task.val_classes")
+        )
+        if train is not None:
+            trains = class_names(train, "task.train_classes")
+        elif val is None and test is None:
+            trains = self.train
+        else:
+            trains = tuple(name for name in names if name not in {*vals, *tests})
+        return Split(trains, vals, tests)
+
+    def check(self, names: Iterable[str], bank: str) -> None:
+        """Raise a MetagenError where a class is not among ``names``, the classes of ``bank``."""
+        known = tuple(names)
+        for side in ("train", "val", "test"):
+            check_known(getattr(self, side), known, bank, f"the {side} side of the split")
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(f"'{name}'" for name in names[:5]) + more

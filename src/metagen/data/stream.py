@@ -1,0 +1,167 @@
+"""Batches by number: what a task gives to training, validation and test."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metagen import rng
+from metagen.data import pixels
+from metagen.data.bank import Bank
+from metagen.data.sampler import STAGES, EpisodeSampler
+from metagen.episode import Episode, Shots
+
+
+class Stream(Protocol):
+    """A sequence of batches of episodes, each a pure function of its number.
+
+    batches:   how many there are, of an epoch if they repeat; None if they never end.
+    bank:      the images.
+    classes:   names of the P (pseudo-)classes that ``Episode.classes`` counts.
+    class_ids: (P,) the bank's label of each.
+    seed:      what the batches depend on beside their number; None if on nothing.
+    """
+
+    batches: int | None
+    bank: Bank
+    classes: tuple[str, ...]
+    class_ids: Tensor
+    seed: int | None
+
+    def batch(self, step: int) -> Episode:
+        """Return batch number ``step``, with a leading T on every field."""
+        ...
+
+    def audit(self) -> dict[str, np.ndarray]:
+        """Return the data set, classes and image indices of all batches, for anyone to check."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the drawn classes and image indices."""
+        ...
+
+
+class Streams(NamedTuple):
+    """The three streams of a task; ``val`` is None where there is no validation.
+
+    split: names of the train, val and test classes, all overrides applied; without val classes,
+           validation has the training classes. With other test data, "test" names classes of those.
+    """
+
+    train: Stream
+    val: Stream | None
+    test: Stream
+    split: dict[str, tuple[str, ...]]
+
+
+class EpisodeStream:
+    """Batch b holds the episodes b T ... (b+1) T - 1, and none from ``total`` on."""
+
+    def __init__(self, sampler: EpisodeSampler, batch: int, total: int | None = None) -> None:
+        self.sampler, self.size, self.total = sampler, batch, total
+        self.batches: int | None = None if total is None else -(-total // batch)
+        self.bank = sampler.bank
+        self.seed: int | None = sampler.seed
+        self.classes, self.class_ids = sampler.names, sampler.class_ids
+
+    def __len__(self) -> int:
+        if self.batches is None:
+            raise TypeError("a stream of training episodes never ends")
+        return self.batches
+
+    def indices(self, step: int) -> Tensor:
+        """Return the numbers of the episodes in batch ``step``."""
+        stop = (step + 1) * self.size
+        return torch.arange(step * self.size, stop if self.total is None else min(stop, self.total))
+
+    def batch(self, step: int) -> Episode:
+        """Return the episodes of batch ``step``."""
+        if self.batches is not None and not 0 <= step < self.batches:
+            raise IndexError(step)
+        return self.sampler.episodes(self.indices(step))
+
+    def audit(self) -> dict[str, np.ndarray]:
+        """Return what every episode is made of.
+
+        ``classes`` (E, N) are the bank's labels, ``symmetry`` (E, N) how their images were turned,
+        ``support`` (E, N, K) and ``query`` (E, N, Q) indices of the bank's images; ``dataset``,
+        ``class_names`` (C,) and ``sha256`` say which bank.
+        """
+        draw = self.sampler.draw(torch.arange(self._total()))
+        columns = {
+            "classes": self.class_ids[draw.classes],
+            "symmetry": self.sampler.symmetry[draw.classes],
+            "support": draw.support,
+            "query": draw.query,
+        }
+        return {name: column.numpy() for name, column in columns.items()} | _origin(self.bank)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the drawn classes and image indices of all episodes."""
+        return self.sampler.fingerprint(torch.arange(self._total()))
+
+    def _total(self) -> int:
+        if self.total is None:
+            raise TypeError("a stream of training episodes never ends")
+        return self.total
+
+
+class ImageStream:
+    """Single images in batches of B, as one task (T = 1) of one row (N = 1) without support.
+
+    query: x (1, 1, B, 1, H, W), y (1, 1, B), the position in ``classes``; ``Episode.classes`` is (1, C).
+
+    Args:
+        bank: the images.
+        classes: names of the C classes, in the order of the labels y.
+        rows: (M,) which images.
+        batch: B; the last batch of an epoch may be smaller.
+        seed: shuffles every epoch anew; None keeps the order, and there is one epoch.
+        stage: train, val or test.
+    """
+
+    def __init__(
+        self, bank: Bank, classes: Sequence[str], rows: Tensor, batch: int, seed: int | None, stage: str
+    ) -> None:
+        self.bank, self.classes, self.rows, self.size, self.seed = bank, tuple(classes), rows, batch, seed
+        self.batches: int | None = -(-len(rows) // batch)
+        self.class_ids = torch.tensor([bank.names.index(name) for name in classes])
+        self._position = torch.full((len(bank.names),), -1)
+        self._position[self.class_ids] = torch.arange(len(self.classes))
+        self._key = rng.key(seed or 0, STAGES[stage])
+        self._epoch, self._order = -1, torch.arange(len(rows))
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def batch(self, step: int) -> Episode:
+        """Return batch ``step``, counted over all epochs."""
+        epoch, index = divmod(step, len(self))
+        if self.seed is not None and epoch != self._epoch:
+            m = len(self.rows)
+            self._epoch, self._order = epoch, rng.subset(rng.fold_in(self._key, epoch), m, m)
+        rows = self.rows[self._order[index * self.size : (index + 1) * self.size]]
+        x = pixels.unit(self.bank.images[rows]).unsqueeze(1)[None, None]
+        y = self._position[self.bank.labels[rows]][None, None]
+        key = rng.fold_in(self._key, torch.tensor([step]))
+        support = Shots(x[:, :, :0], y[:, :, :0], rng.fold_in(key, 0))
+        query = Shots(x, y, rng.fold_in(key, 1))
+        return Episode(support, query, torch.arange(len(self.classes))[None])
+
+    def audit(self) -> dict[str, np.ndarray]:
+        """Return the indices ``query`` (M,) of the images in an epoch, and which bank they are in."""
+        return {"query": self.rows.numpy(), "classes": self.class_ids.numpy()} | _origin(self.bank)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the classes and the image indices."""
+        digest = hashlib.sha256(self.class_ids.numpy().data)
+        digest.update(self.rows.numpy().data)
+        return digest.hexdigest()
+
+
+def _origin(bank: Bank) -> dict[str, np.ndarray]:
+    named = {"dataset": bank.name, "class_names": bank.names, "sha256": bank.sha256}
+    return {name: np.array(value) for name, value in named.items()}

@@ -1,0 +1,228 @@
+"""What is asked of the data: few-shot episodes, or plain supervised learning."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metagen import rng
+from metagen.data.bank import Bank
+from metagen.data.sampler import EpisodeSampler, Images
+from metagen.data.split import Classes, Split, check_known, class_names
+from metagen.data.stream import EpisodeStream, ImageStream, Stream, Streams
+from metagen.errors import MetagenError, nearest
+
+_LOG = logging.getLogger(__name__)
+KINDS = ("generate", "classify")
+
+
+class FewShot:
+    """N-way K-shot episodes with Q queries.
+
+    Training draws from the images that are not held; validation and test from the held images of
+    their classes where the bank has any, else from all. Without validation classes, validation draws
+    held images of the training classes. Test episodes depend on ``eval_seed``, not on the run's
+    seed: runs with different seeds are judged on the same episodes.
+
+    Args:
+        kind: what a model must do, ``"generate"`` or ``"classify"``.
+        ways, shots, queries: N, K, Q.
+        batch: tasks of a training step.
+        episodes, val_episodes: how many test and validation episodes.
+        test_queries: Q in validation and test; by default ``queries``.
+        test_ways: N in test; by default ``ways``.
+        eval_batch: episodes evaluated at a time.
+        train_classes, val_classes, test_classes: override the split (see :meth:`Split.override`).
+        symmetries, symmetries_eval: rotations and reflections as classes of their own.
+        dilation: probability that the strokes of a training episode are thickened.
+        binarize: ``"threshold"``, ``"bernoulli"`` or None.
+        eval_seed: seed of the validation and test episodes.
+
+    Raises:
+        MetagenError: an argument is of the wrong type or out of range.
+    """
+
+    few_shot = True
+
+    def __init__(
+        self,
+        kind: Literal["generate", "classify"],
+        ways: int,
+        shots: int,
+        queries: int,
+        batch: int,
+        episodes: int = 200,
+        val_episodes: int = 50,
+        test_queries: int | None = None,
+        test_ways: int | None = None,
+        eval_batch: int = 10,
+        train_classes: Classes | None = None,
+        val_classes: Classes | None = None,
+        test_classes: Classes | None = None,
+        symmetries: bool = True,
+        symmetries_eval: bool = False,
+        dilation: float = 0.0,
+        binarize: str | None = None,
+        eval_seed: int = 0,
+    ) -> None:
+        if kind not in KINDS:
+            raise MetagenError(
+                f"task.kind is {kind!r}: expected generate or classify{nearest(str(kind), KINDS)}"
+            )
+        self.kind: str = kind
+        self.ways = _count("ways", ways)
+        self.shots = _count("shots", shots)
+        self.queries = _count("queries", queries)
+        self.batch = _count("batch", batch)
+        self.episodes = _count("episodes", episodes)
+        self.val_episodes = _count("val_episodes", val_episodes, least=0)
+        self.test_queries = _count("test_queries", queries if test_queries is None else test_queries)
+        self.test_ways = _count("test_ways", ways if test_ways is None else test_ways)
+        self.eval_batch = _count("eval_batch", eval_batch)
+        self.train_classes, self.val_classes, self.test_classes = train_classes, val_classes, test_classes
+        self.symmetries, self.symmetries_eval = bool(symmetries), bool(symmetries_eval)
+        self.dilation, self.binarize = dilation, binarize
+        self.eval_seed = _count("eval_seed", eval_seed, least=0)
+
+    def streams(self, bank: Bank, test_bank: Bank | None, split: Split, seed: int) -> Streams:
+        """Return the streams of this task; ``test_bank`` is None where the test data are ``bank``'s.
+
+        With another test bank, ``test_classes`` names its classes, by default all of them.
+
+        Raises:
+            MetagenError: the split does not fit the banks, or an episode is impossible.
+        """
+        foreign = test_bank is not None and test_bank.sha256 != bank.sha256
+        split = split.override(
+            bank.names, self.train_classes, self.val_classes, None if foreign else self.test_classes
+        )
+        split.check(bank.names, bank.name)
+        judged, tests = bank, split.test
+        if test_bank is not None and foreign:
+            judged, tests = test_bank, self._foreign(split.train, bank, test_bank)
+        train = EpisodeSampler(
+            bank, split.train, self.ways, self.shots, self.queries, seed, "train",
+            self.symmetries, self.dilation, "published_train", self.binarize,
+        )  # fmt: skip
+        val: Stream | None = None
+        if self.val_episodes:
+            val = EpisodeStream(self._val(bank, split), self.eval_batch, self.val_episodes)
+        test = self._judge(judged, tests, "test", self.test_ways)
+        sides = {"train": split.train, "val": split.val, "test": tests}
+        return Streams(
+            EpisodeStream(train, self.batch), val, EpisodeStream(test, self.eval_batch, self.episodes), sides
+        )
+
+    def _foreign(self, trained: Sequence[str], bank: Bank, test_bank: Bank) -> tuple[str, ...]:
+        if bank.images.shape[1:] != test_bank.images.shape[1:]:
+            sizes = f"{bank.images.shape[-1]} and {test_bank.images.shape[-1]}"
+            raise MetagenError(
+                f"{bank.name} and {test_bank.name} have images of size {sizes}: set one data.size"
+            )
+        tests = test_bank.names
+        if self.test_classes is not None:
+            tests = class_names(self.test_classes, "task.test_classes")
+        check_known(tests, test_bank.names, test_bank.name, "task.test_classes")
+        if both := len(set(tests) & set(trained)):
+            _LOG.warning(
+                "%d test classes of %s have the name of a training class of %s: they are unseen only if the "
+                "names mean different things there", both, test_bank.name, bank.name,
+            )  # fmt: skip
+        return tests
+
+    def _val(self, bank: Bank, split: Split) -> EpisodeSampler:
+        if split.val:
+            return self._judge(bank, split.val, "val", self.ways)
+        if not bank.held.any():
+            raise MetagenError(
+                f"the split has no validation classes and {bank.name} no held-out images to validate on: "
+                f"set task.val_classes=[...], or task.val_episodes=0"
+            )
+        return EpisodeSampler(
+            bank, split.train, self.ways, self.shots, self.test_queries, self.eval_seed, "val",
+            images="held", binarize=self.binarize,
+        )  # fmt: skip
+
+    def _judge(self, bank: Bank, classes: Sequence[str], stage: str, ways: int) -> EpisodeSampler:
+        images: Images = "held" if bank.held.any() else "all"
+        return EpisodeSampler(
+            bank, classes, ways, self.shots, self.test_queries, self.eval_seed, stage,
+            self.symmetries_eval, 0.0, images, self.binarize,
+        )  # fmt: skip
+
+
+class Supervised:
+    """Plain classification: every training image once an epoch, every held image once in the test.
+
+    Args:
+        ways: number of classes, those of ``classes``.
+        batch: images of a training step.
+        test_batch: images evaluated at a time.
+        classes: names of the classes, by default all; label y is the position in this list.
+        val_images: how many training images are kept for validation instead (the same in every run).
+
+    Raises:
+        MetagenError: an argument is of the wrong type or out of range.
+    """
+
+    few_shot = False
+    kind: str = "classify"
+
+    def __init__(
+        self,
+        ways: int,
+        batch: int = 64,
+        test_batch: int = 100,
+        classes: Classes | None = None,
+        val_images: int = 0,
+    ) -> None:
+        self.ways = _count("ways", ways, least=2)
+        self.batch = _count("batch", batch)
+        self.test_batch = _count("test_batch", test_batch)
+        self.classes = classes
+        self.val_images = _count("val_images", val_images, least=0)
+
+    def streams(self, bank: Bank, test_bank: Bank | None, split: Split, seed: int) -> Streams:
+        """Return the streams of this task; the class split plays no role.
+
+        Raises:
+            MetagenError: the classes do not fit, or there are no held images to test on.
+        """
+        names = bank.names if self.classes is None else class_names(self.classes, "task.classes")
+        judged = test_bank or bank
+        for each in (bank, judged):
+            check_known(names, each.names, each.name, "task.classes")
+        if len(set(names)) != self.ways:
+            raise MetagenError(
+                f"task.ways={self.ways} but {len(set(names))} classes: set task.ways={len(set(names))}"
+            )
+        if not judged.held.any():
+            raise MetagenError(
+                f"{judged.name} has no published test part to test on: use data=digits or data=mnist"
+            )
+        rows = [self._rows(b, names, h) for b, h in ((bank, ~bank.held), (judged, judged.held))]
+        fixed = rng.subset(rng.key(0, len(rows[0])), len(rows[0]), len(rows[0]))
+        if self.val_images >= len(rows[0]):
+            raise MetagenError(
+                f"task.val_images={self.val_images} leaves none of {len(rows[0])} images: lower it"
+            )
+        kept, rest = rows[0][fixed[: self.val_images]], rows[0][fixed[self.val_images :].sort().values]
+        return Streams(
+            ImageStream(bank, names, rest, self.batch, seed, "train"),
+            ImageStream(bank, names, kept, self.test_batch, None, "val") if self.val_images else None,
+            ImageStream(judged, names, rows[1], self.test_batch, None, "test"),
+            {"train": names, "val": names, "test": names},
+        )
+
+    @staticmethod
+    def _rows(bank: Bank, names: Sequence[str], part: Tensor) -> Tensor:
+        wanted = torch.tensor([name in set(names) for name in bank.names])
+        return (wanted[bank.labels] & part).nonzero()[:, 0]
+
+
+def _count(name: str, value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise MetagenError(f"task.{name} is {value!r}: expected an integer of at least {least}")
+    return value

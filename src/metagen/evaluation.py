@@ -1,0 +1,133 @@
+"""Adapt to test episodes and measure, step by step."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metagen import rng
+from metagen.episode import Episode, Params
+from metagen.metrics.base import Metric, Outcome
+from metagen.metrics.summary import summarize
+from metagen.objective import Objective
+from metagen.vectorize import Vectorizer
+
+BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def budgets(steps: int) -> list[int]:
+    """Return the numbers of steps at which an adaptation of ``steps`` steps is measured."""
+    return sorted({b for b in BUDGETS if b < steps} | {steps})
+
+
+class Shown(NamedTuple):
+    """The first test episode, for the pictures: images float (N, ., C, H, W), class ids (N,)."""
+
+    support: Tensor
+    query: Tensor
+    samples: Tensor | None
+    logits: Tensor | None
+    labels: Tensor
+
+
+class Evaluation:
+    """The metrics of every test episode after 0, 1, 2, 5, 10, ... adaptation steps.
+
+    Args:
+        metrics: by name.
+        labels: (P,) class id in the dataset for each index in ``Episode.classes``.
+        judge: classifier of the real data, or ``None``.
+        samples: generated images a class (M).
+        steps: the largest number of adaptation steps.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, Metric],
+        labels: Tensor,
+        judge: Callable[[Tensor], Tensor] | None = None,
+        samples: int = 64,
+        steps: int = 0,
+    ) -> None:
+        self.metrics, self.labels, self.judge = dict(metrics), labels, judge
+        self.samples, self.steps = samples, steps
+        self.values: dict[int, dict[str, list[float]]] = {
+            step: {name: [] for name in metrics} for step in budgets(steps)
+        }
+        self._seconds = dict.fromkeys(self.values, 0.0)
+        self._episodes = 0
+        self.shown: Shown | None = None
+
+    def update(self, objective: Objective, learner: Any, batch: Episode, over: Vectorizer) -> None:
+        """Adapt to the T episodes of ``batch`` and measure along the way."""
+        params = objective.params()
+        clock = time.perf_counter()
+        state = over(lambda support: learner.begin(objective, params, support))(batch.support)
+        spent = 0.0
+        for step in range(self.steps + 1):
+            if step in self.values:
+                spent += time.perf_counter() - clock
+                self._seconds[step] += spent
+                self._measure(step, objective, state.params, batch, over)
+                clock = time.perf_counter()
+            if step < self.steps:
+                state = over(lambda s, support, i=step: learner.step(objective, s, support, i))(
+                    state, batch.support
+                )
+        self._episodes += batch.classes.shape[0]
+
+    def _measure(
+        self, step: int, objective: Objective, params: Params, batch: Episode, over: Vectorizer
+    ) -> None:
+        losses = over(objective.loss)(params, batch.query)
+        samples = self._sample(objective, params, batch, over) if objective.model.kind == "generate" else None
+        logits = self._predict(objective, params, batch, over) if objective.model.kind == "classify" else None
+        labels = self.labels.to(batch.classes.device)[batch.classes]
+        for t in range(batch.classes.shape[0]):
+            support, query, _ = (_take(part, t) for part in batch)
+            outcome = Outcome(support, query, labels[t], losses[t], _take(samples, t), _take(logits, t), self.judge)
+            for name, metric in self.metrics.items():
+                self.values[step][name].append(float(metric(outcome)))
+        if step == self.steps and self.shown is None:
+            first = (batch.support.x, batch.query.x, samples, logits, labels)
+            self.shown = Shown(*(_take(part, 0) if part is None else part[0].cpu() for part in first))
+
+    def _sample(self, objective: Objective, params: Params, batch: Episode, over: Vectorizer) -> Tensor:
+        """Draw M images a class with the same noise at every step: (T, N, M, C, H, W)."""
+        ways = batch.classes.shape[1]
+        y = torch.arange(ways, device=batch.classes.device).repeat_interleave(self.samples)
+        keys = rng.fold_in(batch.query.key, 1)
+        drawn = over(lambda p, key: objective.call("sample", p, y, key))(params, keys)
+        return drawn.unflatten(1, (ways, self.samples))
+
+    def _predict(self, objective: Objective, params: Params, batch: Episode, over: Vectorizer) -> Tensor:
+        """Return the logits of the query images, (T, N * Q, N)."""
+        return over(lambda p, x: objective.call("logits", p, x.flatten(0, 1)))(params, batch.query.x)
+
+    def __len__(self) -> int:
+        """Return the number of episodes measured so far."""
+        return self._episodes
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Return name -> mean, ci95, n over episodes, at the last step."""
+        return {name: summarize(values) for name, values in self.values[self.steps].items()}
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Return for every measured step the seconds of adaptation an episode, and the metrics."""
+        return [
+            {
+                "step": step,
+                "seconds": self._seconds[step] / max(len(self), 1),
+                "metrics": {name: summarize(episodes) for name, episodes in values.items()},
+            }
+            for step, values in self.values.items()
+        ]
+
+
+def _take(part: Any, index: int) -> Any:
+    """Return task ``index`` of a tensor, of a tuple of tensors, or of nothing."""
+    if part is None or isinstance(part, Tensor):
+        return None if part is None else part[index]
+    return type(part)(*(leaf[index] for leaf in part))

@@ -1,0 +1,84 @@
+"""The LightningModule: a model and a learner, trained on batches of tasks."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from metagen.episode import Episode
+from metagen.errors import MetagenError
+from metagen.evaluation import Evaluation
+from metagen.objective import Objective
+from metagen.vectorize import backend
+
+
+class Experiment(L.LightningModule):
+    r"""Meta-training of theta (and of the learner's own parameters) on the mean meta-loss of T tasks.
+
+    .. math:: \min_\theta \frac{1}{T} \sum_{t=1}^T \text{meta\_loss}(\theta; \text{episode}_t)
+
+    Args:
+        model: gives the loss.
+        learner: gives the adaptation; is bound to the model here.
+        optimizer: makes the meta-optimizer from the parameters.
+        scheduler: makes a learning-rate schedule, stepped every training step, from the optimizer.
+        vectorize: backend over tasks, see :mod:`metagen.vectorize`; ``"auto"`` takes ``vmap``.
+        classes: number of (pseudo-)classes in meta-training.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        learner: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        vectorize: str = "auto",
+        classes: int = 1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters("classes", logger=False)
+        self.model, self.learner = model, learner
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self.objective = Objective(model)
+        learner.bind(self.objective, classes)
+        self.over = backend("vmap" if vectorize == "auto" else vectorize)
+        self.evaluation: Evaluation | None = None
+
+    def meta_loss(self, batch: Episode) -> Tensor:
+        """Return the mean meta-loss over the tasks of ``batch``, a scalar."""
+        params = self.objective.params()
+        losses = self.over(lambda episode: self.learner.meta_loss(self.objective, params, episode))(batch)
+        return losses.mean()
+
+    def training_step(self, batch: Episode, step: int) -> Tensor:
+        """Return the meta-loss and log it."""
+        loss = self.meta_loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Episode, step: int) -> None:
+        """Log the query loss after adaptation, by which the best checkpoint is chosen."""
+        params = self.objective.params()
+
+        def query_loss(episode: Episode) -> Tensor:
+            phi = self.learner.adapt(self.objective, params, episode.support, self.learner.test_steps)
+            return self.objective.loss(phi, episode.query)
+
+        tasks = batch.classes.shape[0]
+        self.log("val/loss", self.over(query_loss)(batch).mean(), prog_bar=True, batch_size=tasks)
+
+    def test_step(self, batch: Episode, step: int) -> None:
+        """Hand the batch to the evaluation, which keeps every episode's metrics."""
+        if self.evaluation is None:
+            raise MetagenError("nothing to evaluate with: set experiment.evaluation before the test")
+        self.evaluation.update(self.objective, self.learner, batch, self.over)
+
+    def configure_optimizers(self) -> Any:
+        """Return the meta-optimizer over everything that is meta-trained, and its schedule."""
+        optimizer = self._optimizer(p for p in self.parameters() if p.requires_grad)
+        if self._scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

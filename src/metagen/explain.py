@@ -1,0 +1,81 @@
+"""Turn the errors of Hydra, OmegaConf and the system into one line that says what to do."""
+
+import errno
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from metagen.errors import MetagenError, nearest
+
+
+class Line(NamedTuple):
+    """What to print and the exit code."""
+
+    text: str
+    code: int
+
+
+def explain(error: BaseException) -> Line | None:
+    """Return the line for ``error``, or None where it is a fault of ours and its trace is needed."""
+    for cause in _causes(error):
+        if isinstance(cause, MetagenError):
+            return Line(str(cause), cause.code)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return Line("the disk is full: free some space and run again; finished files are intact", 1)
+        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EROFS):
+            return Line(f"cannot write {cause.filename}: choose another folder (hydra.run.dir=...)", 1)
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    ours = [c for c in _causes(error) if isinstance(c, HydraException | OmegaConfBaseException)]
+    return Line(_config_error(ours), 2) if ours else None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _config_error(errors: list[Any]) -> str:
+    text = " ".join(str(error) for error in errors)
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, choice = match[1].rpartition("/")
+        options = re.search(r"Available options in '[^']*':\s*(.*?)(?:\n\S|Config search path|$)", text, re.S)
+        names = options[1].split() if options else []
+        listed = f" Choices: {', '.join(names)}" if names else ""
+        return f"{group or 'config'} has no choice '{choice}'{nearest(choice, names)}{listed}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1])
+    if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
+        return _unknown_key(match[2])
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} has no value: give it as {match[1]}=VALUE"
+    return str(errors[0]).strip().split("\n")[0]
+
+
+def _unknown_key(key: str) -> str:
+    """Name the known key that is closest to an unknown one."""
+    known = list(_keys(_default_config()))
+    leaf = key.rpartition(".")[2]
+    same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)
+    return f"no key '{key}'{hint or '; see metagen train --help'}"
+
+
+def _default_config() -> Any:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from metagen.cli import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return OmegaConf.to_container(compose("config"), resolve=False)
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            path = f"{prefix}.{key}" if prefix else str(key)
+            yield path
+            yield from _keys(value, path)

@@ -1,0 +1,105 @@
+"""Update rules of the inner loop: from a gradient to the next parameters."""
+
+import torch
+from torch import Tensor, nn
+
+from metagen.episode import Params
+from metagen.errors import MetagenError
+
+
+class Rule(nn.Module):
+    """phi_{i+1} = phi_i + u(g_i, slots_i), for one task, differentiable in all of its inputs.
+
+    Args:
+        rate: the step size alpha > 0.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if rate <= 0:
+            raise MetagenError(f"learner rate {rate}: expected a positive step size")
+        self.rate = rate
+
+    def bind(self, params: Params) -> None:
+        """Create what the rule learns for the parameters ``params``."""
+
+    def init(self, params: Params) -> dict[str, Params]:
+        """Return the slots before the first step."""
+        return {}
+
+    def update(
+        self, params: Params, grads: Params, slots: dict[str, Params], index: int
+    ) -> tuple[Params, dict[str, Params]]:
+        """Return the next parameters and slots after step ``index`` (from 0)."""
+        raise NotImplementedError
+
+
+class Sgd(Rule):
+    """Gradient descent: phi - alpha g."""
+
+    def update(
+        self, params: Params, grads: Params, slots: dict[str, Params], index: int
+    ) -> tuple[Params, dict[str, Params]]:
+        """Return phi - alpha g; there are no slots."""
+        return {n: torch.add(p, grads[n], alpha=-self.rate) for n, p in params.items()}, slots
+
+
+class LearnedRates(Rule):
+    """Meta-SGD: phi - alpha * g with a learned alpha of the shape of phi.
+
+    Li et al., *Meta-SGD: Learning to Learn Quickly for Few-Shot Learning*, 2017. Per-class tables
+    share one row of rates.
+
+    Args:
+        rate: the value at which every rate starts.
+    """
+
+    def bind(self, params: Params) -> None:
+        """Create one rate for every entry of ``params``."""
+        self.rates = nn.ParameterDict(
+            {slug(n): nn.Parameter(torch.full_like(p, self.rate)) for n, p in params.items()}
+        )
+
+    def update(
+        self, params: Params, grads: Params, slots: dict[str, Params], index: int
+    ) -> tuple[Params, dict[str, Params]]:
+        """Return phi - alpha * g; there are no slots."""
+        return {n: p - self.rates[slug(n)] * grads[n] for n, p in params.items()}, slots
+
+
+class Adam(Rule):
+    """Adam with bias correction (Kingma and Ba, ICLR 2015).
+
+    Args:
+        rate: the step size alpha.
+        beta1: decay of the mean of the gradients.
+        beta2: decay of the mean of their squares.
+        eps: added to the squares, inside the root, so that the rule has a derivative at g = 0.
+    """
+
+    def __init__(self, rate: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-16) -> None:
+        super().__init__(rate)
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+
+    def init(self, params: Params) -> dict[str, Params]:
+        """Return zero moments."""
+        return {slot: {n: torch.zeros_like(p) for n, p in params.items()} for slot in ("mean", "square")}
+
+    def update(
+        self, params: Params, grads: Params, slots: dict[str, Params], index: int
+    ) -> tuple[Params, dict[str, Params]]:
+        """Return phi - alpha m / sqrt(v + eps) and the new moments."""
+        mean = {n: torch.lerp(g, slots["mean"][n], self.beta1) for n, g in grads.items()}
+        square = {n: torch.lerp(g * g, slots["square"][n], self.beta2) for n, g in grads.items()}
+        c1, c2 = 1 - self.beta1 ** (index + 1), 1 - self.beta2 ** (index + 1)
+        scale = self.rate / c1
+
+        def next_value(n: str, p: Tensor) -> Tensor:
+            return p - scale * mean[n] * torch.rsqrt(square[n] / c2 + self.eps)
+
+        return {n: next_value(n, p) for n, p in params.items()}, {"mean": mean, "square": square}
+
+
+def slug(name: str) -> str:
+    """Return ``name`` without dots, which a ParameterDict does not take."""
+    return name.replace(".", "/")

@@ -1,0 +1,27 @@
+"""Plain training: no adaptation at all."""
+
+from metagen.episode import Params, Shots
+from metagen.errors import MetagenError
+from metagen.learners.base import Learner, State
+from metagen.objective import Objective
+
+
+class Supervised(Learner):
+    """phi = theta: the meta-loss is the ordinary loss of a batch of labelled images."""
+
+    few_shot = False
+
+    def __init__(self) -> None:
+        super().__init__(steps=0)
+
+    def bind(self, objective: Objective, classes: int) -> None:
+        """Check that the model has one output for each class, not a row to be adapted."""
+        if objective.model.kind != "classify":
+            raise MetagenError(
+                f"learner=supervised needs a classifier, such as model=basenet; to train "
+                f"{type(objective.model).__name__} on all classes jointly use learner=transfer"
+            )
+
+    def begin(self, objective: Objective, params: Params, support: Shots) -> State:
+        """Return theta."""
+        return State(params, {})

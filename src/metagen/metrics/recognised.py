@@ -1,0 +1,44 @@
+"""Share of generated images that show the class they were asked for."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from metagen.errors import MetagenError
+from metagen.metrics.base import Metric, Outcome
+
+
+class Recognised(Metric):
+    """100 * mean over samples of [argmax_c judge(sample)_c == class], in %.
+
+    The classification accuracy score of Ravuri, Vinyals: *Classification Accuracy Score for
+    Conditional Generative Models*, NeurIPS 2019, read the other way round: the classifier was
+    trained on real images and judges the samples.
+
+    Args:
+        among: ``"all"`` classes of the judge compete, or only the N classes of the ``"episode"``.
+
+    Raises:
+        MetagenError: ``among`` is neither.
+    """
+
+    name = "recognised"
+    unit = "%"
+    needs_judge = True
+    needs_samples = True
+
+    def __init__(self, among: Literal["all", "episode"] = "all") -> None:
+        if among not in ("all", "episode"):
+            raise MetagenError(f"metrics.recognised.among must be all or episode, not {among!r}")
+        self.among = among
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Count the recognised ones of samples (N, M, C, H, W)."""
+        assert outcome.judge is not None
+        assert outcome.samples is not None
+        n, m = outcome.samples.shape[:2]
+        logits = outcome.judge(outcome.samples.flatten(0, 1))
+        labels = outcome.labels.to(logits.device)
+        if self.among == "episode":
+            logits, labels = logits[:, labels], labels.new_tensor(range(n))
+        return 100 * (logits.argmax(-1).view(n, m) == labels[:, None]).double().mean()

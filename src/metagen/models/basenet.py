@@ -1,0 +1,41 @@
+"""The classic small network for MNIST."""
+
+from torch import Tensor, nn
+
+from metagen.errors import MetagenError
+from metagen.models.base import Classifier
+
+
+class BaseNet(Classifier):
+    """Two 3x3 convolutions (1-32-64), each with ReLU and 2x2 pooling, then 512 hidden units.
+
+    Args:
+        ways: number of classes.
+        size: height and width of the images, divisible by 4 (28 gives 7x7 features).
+        channels: channels of the images.
+        hidden: units of the fully connected layer.
+    """
+
+    per_class = ("readout.weight", "readout.bias")
+    head = ("readout.*",)
+
+    def __init__(self, ways: int = 10, size: int = 28, channels: int = 1, hidden: int = 512) -> None:
+        super().__init__()
+        if size % 4:
+            raise MetagenError(f"model.size={size}: BaseNet pools twice, give a multiple of 4")
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64 * (size // 4) ** 2, hidden),
+            nn.ReLU(),
+        )
+        self.readout = nn.Linear(hidden, ways)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, N)."""
+        return self.readout(self.body(x))

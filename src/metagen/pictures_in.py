@@ -1,0 +1,243 @@
+"""The user's own pictures as support images: any size, colour and background, made to look like data.
+
+One file holds both halves, reading folders and finding the ink, because neither is of use alone.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from scipy import ndimage
+
+from metagen.errors import MetagenError
+
+Array = np.ndarray
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+MAX_PIXELS = 100_000_000
+WORK_SIDE = 1000  # larger pictures are reduced to it first: strokes are found at this scale
+INK_SIDE = 20 / 28  # of the picture's side is the ink's longer side, as in MNIST
+STROKE = 2 / 28  # of the picture's side is the thinnest stroke: a hair's line would fade in the resize
+FAINTEST = 0.06  # of the range from black to white is the faintest ink
+EDGE = 0.25  # of the full ink is what still counts as a stroke's body
+JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+def read_classes(
+    folder: str | Path, size: int = 28, crop: bool | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Read ``folder/CLASS/IMAGE`` as support images.
+
+    Args:
+        folder: holds one folder for each of N classes with K image files each.
+        size: side of the result in pixels.
+        crop: cut out the ink and centre it with MNIST's margin; by default only where a picture is
+            not ``size`` x ``size`` already.
+
+    Returns:
+        Images uint8 (N, K, size, size), ink = 255 on 0, and the N class names. Classes and files
+        are in natural order (``2`` before ``10``).
+
+    Raises:
+        MetagenError: no such folder, no class folders, an empty one, unequal counts, a file that is
+            no picture or cannot be read, a picture that is too large or shows nothing.
+    """
+    root = Path(folder)
+    entries = _entries(root)
+    loose = [path for path in entries if not path.is_dir()]
+    if loose:
+        raise MetagenError(
+            f"{root} must hold one folder per class, but {loose[0].name} lies directly in it: "
+            f"move it to {root}/CLASS/{loose[0].name}"
+        )
+    if not entries:
+        raise MetagenError(f"{root} is empty: it must hold one folder per class with image files each")
+    files = {path.name: _entries(path) for path in entries}
+    for name, paths in files.items():
+        if not paths:
+            raise MetagenError(f"class folder {root / name} holds no images")
+    counts = {name: len(paths) for name, paths in files.items()}
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise MetagenError(f"every class in {root} needs the same number of images, not {text}")
+    images = [[read_image(path, size, crop) for path in paths] for paths in files.values()]
+    return np.stack([np.stack(row) for row in images]), list(files)
+
+
+def read_image(path: Path, size: int = 28, crop: bool | None = None) -> np.ndarray:
+    """Read one picture as uint8 (size, size), ink = 255 on 0; arguments and errors as above."""
+    layers = _load(path)
+    crop = layers[0].shape[:2] != (size, size) if crop is None else crop
+    # a transparent drawing may be meant for paper or for a dark screen: only one of them shows it
+    for rgb in layers:
+        ink = _ink(rgb)
+        if ink is not None:
+            return _place(ink, size, crop)
+    raise MetagenError(f"{path} is blank: no ink stands out from its background")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Visible entries of a folder in natural order."""
+    if not folder.exists():
+        raise MetagenError(f"there is no folder {folder}")
+    if not folder.is_dir():
+        raise MetagenError(f"{folder} must be a folder of images, but it is a file")
+    try:
+        found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in JUNK]
+    except OSError as error:
+        raise MetagenError(f"cannot read the folder {folder}: {error.strerror}") from error
+    return sorted(found, key=lambda p: (_natural(p.name), p.name))
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts]
+
+
+def _load(path: Path) -> list[Array]:
+    """Decode a picture to float (H, W, 3) in [0, 1]; one with transparency on white and on black."""
+    if path.is_dir():
+        raise MetagenError(f"{path} is a folder, but only image files may lie in a class folder")
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise MetagenError(
+                    f"{path} has {image.width} x {image.height} pixels, "
+                    f"more than {MAX_PIXELS:,}: make it smaller"
+                )
+            return [np.asarray(layer, np.float64) for layer in _layers(ImageOps.exif_transpose(image))]
+    except Image.DecompressionBombError as error:
+        raise MetagenError(f"{path} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
+    except Image.UnidentifiedImageError as error:
+        raise MetagenError(f"{path} is not an image of a known kind ({', '.join(FORMATS)})") from error
+    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines() or ["damaged file"]
+        raise MetagenError(f"cannot read the image {path}: {reason[0]}") from error
+
+
+def _layers(image: Image.Image) -> list[Array]:
+    if image.mode.startswith(("I", "F")):
+        wide = np.asarray(image, np.float64)
+        # 12-bit data in 16-bit files is common, so the range is the picture's own
+        low, span = wide.min(), np.ptp(wide)
+        image = Image.fromarray(((wide - low) / (span if span > 255 else 65535) * 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        papers = [Image.new("RGBA", image.size, color) for color in ("white", "black")]
+        flat = [Image.alpha_composite(paper, rgba).convert("RGB") for paper in papers]
+    else:
+        flat = [image.convert("RGB")]
+    for layer in flat:
+        layer.thumbnail((WORK_SIDE, WORK_SIDE), Image.Resampling.BOX)
+    return [np.asarray(layer, np.float64) / 255 for layer in flat]
+
+
+def _ink(rgb: Array) -> Array | None:
+    """Separate ink from background: float (H, W) in [0, 1], or None where nothing stands out."""
+    residual = rgb - _background(rgb)
+    flat = residual.reshape(-1, 3)
+    # the axis of the colours' spread also tells red from green of the same brightness
+    axis = np.linalg.eigh(flat.T @ flat)[1][:, -1]
+    p = residual @ axis
+    # few pixels are ink and they are far from the background: the long tail is theirs
+    p = p if (p**3).sum() >= 0 else -p
+    if _noise(p) > FAINTEST:
+        p = ndimage.gaussian_filter(p, max(p.shape) / WORK_SIDE)
+    noise = _noise(p)
+    clear = p[p > max(noise, FAINTEST)]
+    if clear.size == 0:
+        return None
+    full = np.quantile(clear[clear >= _otsu(clear)], 0.75)
+    low = min(noise, full / 2)
+    # a stroke is a connected region with a clear core: reduced hairlines are faint in places
+    labels, count = ndimage.label(p > max(noise, EDGE * full), np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    areas[np.setdiff1d(labels, labels[p > full / 2])] = 0
+    strong = (areas >= 0.005 * areas.sum())[labels] & (labels > 0)  # the rest is dust
+    # soft edges stay, what is faint and far from any stroke does not
+    near = ndimage.binary_dilation(strong, np.ones((3, 3)), iterations=max(2, max(p.shape) // 200))
+    return np.where(near, np.clip((p - low) / (full - low), 0, 1), 0)
+
+
+def _background(rgb: Array) -> Array:
+    """Colour of the paper at each pixel: constant, or a smooth surface where the border is uneven.
+
+    The surface is quadratic in x and y, fitted by least absolute deviations (iteratively reweighted
+    least squares), which ink cannot bend as long as most pixels are paper.
+    """
+    h, w = rgb.shape[:2]
+    edge = max(1, min(h, w) // 40)
+    inner = np.zeros((h, w), bool)
+    inner[edge : h - edge, edge : w - edge] = True
+    median = np.median(rgb[~inner], axis=0)
+    if np.mean(np.abs(rgb[~inner] - median).max(1) < 0.04) > 0.85 or min(h, w) < 8:
+        return np.broadcast_to(median, rgb.shape)
+    y, x = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
+    step = max(1, max(h, w) // 64)
+    a, b = terms[::step, ::step].reshape(-1, 6), rgb[::step, ::step].reshape(-1, 3)
+    weight = np.where(inner[::step, ::step].ravel(), 0.1, 1.0)
+    for _ in range(30):
+        root = np.sqrt(weight)[:, None]
+        fit = np.linalg.lstsq(a * root, b * root, rcond=None)[0]
+        weight = 1 / (np.abs(b - a @ fit).max(1) + 0.01)
+    return terms @ fit
+
+
+def _noise(p: Array) -> float:
+    """Five standard deviations of the paper's grain, by the median absolute deviation."""
+    return 5 * 1.4826 * float(np.median(np.abs(p[p <= _otsu(p)])))
+
+
+def _otsu(values: Array) -> float:
+    """Threshold that maximises the variance between two classes (Otsu 1979)."""
+    counts, edges = np.histogram(values, 64)
+    centre = (edges[1:] + edges[:-1]) / 2
+    below, mass = np.cumsum(counts), np.cumsum(counts * centre)
+    n0, n1 = below[:-1], below[-1] - below[:-1]
+    if values.min() == values.max():
+        return float(values.min())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = n0 * n1 * (mass[:-1] / n0 - (mass[-1] - mass[:-1]) / n1) ** 2
+    return float(edges[1 + np.nanargmax(between)])
+
+
+def _place(ink: Array, size: int, crop: bool) -> Array:
+    """Put the ink on a square of ``size`` pixels."""
+    if not crop and ink.shape == (size, size):
+        return np.rint(255 * ink).astype(np.uint8)
+    side = INK_SIDE * size if crop else float(size)
+    if crop:
+        rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
+        ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = side / max(ink.shape)
+    ink = _thickened(ink, STROKE * size / scale)
+    scale = min(scale, side / max(ink.shape))
+    h, w = (max(1, round(scale * n)) for n in ink.shape)
+    image = Image.fromarray(ink.astype(np.float32)).resize((w, h), Image.Resampling.BICUBIC)
+    small = np.clip(np.asarray(image), 0, 1)
+    small = np.clip(small / np.quantile(small[small > 0.25 * small.max()], 0.75), 0, 1)
+    out = np.zeros((size, size))
+    # MNIST centres the mass, not the box; the margin bounds how far
+    centre = ndimage.center_of_mass(small) if crop else ((h - 1) / 2, (w - 1) / 2)
+    top, left = (
+        int(np.clip(round((size - 1) / 2 - c), 0, size - n)) for c, n in zip(centre, (h, w), strict=True)
+    )
+    out[top : top + h, left : left + w] = small
+    return np.rint(255 * out).astype(np.uint8)
+
+
+def _thickened(ink: Array, width: float) -> Array:
+    """Widen strokes thinner than ``width`` pixels to it, on a canvas that grows by as much."""
+    strong = np.pad(ink > EDGE, 1)
+    # the mean distance from a stroke's edge is a quarter of its width, plus the pixel grid's half
+    now = 4 * (ndimage.distance_transform_edt(strong)[strong].mean() - 0.5)
+    more = (width - now) / 2
+    if more < 0.5:
+        return ink
+    margin = int(np.ceil(more))
+    ink = np.pad(ink, margin)
+    distance = ndimage.distance_transform_edt(ink <= EDGE)
+    return np.maximum(ink, np.clip(more + 0.5 - distance, 0, 1))

@@ -1,0 +1,107 @@
+"""Write what a run did and found: ``metrics.json``, ``episodes.npz``, samples and pictures."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from metagen.build import Parts
+from metagen.evaluation import Evaluation
+from metagen.report.files import write_json, write_npz
+from metagen.report.pictures import adaptation_plot, predictions_grid, samples_grid
+
+PACKAGES = ("metagen", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics")
+
+
+def write_record(
+    cfg: DictConfig, parts: Parts, evaluation: Evaluation, training: dict[str, Any], folder: Path
+) -> None:
+    """Write every result of a run into its folder; each file appears whole or not at all."""
+    streams, test = parts.data.streams, parts.data.streams.test
+    write_json(
+        folder / "metrics.json",
+        {
+            "task": OmegaConf.to_container(cfg.task, resolve=True),
+            "split": streams.split,
+            "episodes": {"count": len(evaluation), "seed": test.seed, "sha256": test.fingerprint()},
+            "metrics": evaluation.summary(),
+            "units": {name: metric.unit for name, metric in parts.metrics.items()},
+            "per_episode": evaluation.values[evaluation.steps],
+            "adaptation": evaluation.curve(),
+            "judge": getattr(evaluation.judge, "accuracy", None),
+            "training": training,
+            "parameters": {
+                "model": _count(parts.experiment.model),
+                "learner": _count(parts.experiment.learner),
+            },
+            "device": str(parts.experiment.device),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "git": git_commit(),
+            "seed": cfg.seed,
+            "overrides": list(HydraConfig.get().overrides.task),
+        },
+    )
+    write_npz(folder / "episodes.npz", **test.audit())
+    meta = {name: (metric.unit, metric.better) for name, metric in parts.metrics.items()}
+    adaptation_plot(evaluation.curve(), meta, folder / "adaptation.png")
+    _write_samples(parts, evaluation, folder)
+
+
+def _write_samples(parts: Parts, evaluation: Evaluation, folder: Path) -> None:
+    """Write support images beside generated (or classified) ones, as arrays and as a picture."""
+    shown = evaluation.shown
+    if shown is None:
+        return
+    names = parts.data.test_bank.names
+    classes = [names[int(label)] for label in shown.labels]
+    support = to_uint8(shown.support)
+    if shown.samples is not None:
+        samples = to_uint8(shown.samples)
+        write_npz(folder / "samples.npz", support=support, samples=samples, classes=classes)
+        samples_grid(support, samples, classes, folder / "samples.png")
+    elif shown.logits is not None:
+        query, predicted = to_uint8(shown.query), shown.logits.argmax(-1).view(shown.query.shape[:2]).numpy()
+        write_npz(
+            folder / "samples.npz", support=support, query=query, predicted=predicted, classes=classes
+        )
+        predictions_grid(support, query, predicted, classes, folder / "samples.png")
+
+
+def to_uint8(x: Tensor) -> Any:
+    """Turn grey images in [0, 1], (..., 1, H, W), into a uint8 array (..., H, W)."""
+    return (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).squeeze(-3).cpu().numpy()
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def git_commit() -> str | None:
+    """Return the commit of the code, with ``+`` where files differ from it, or None outside of git."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a nested configuration as flat plain values by dotted key, as TensorBoard takes them."""
+    if not isinstance(node, Mapping):
+        return {prefix: node if isinstance(node, int | float | bool | str) else str(node)}
+    out: dict[str, Any] = {}
+    for key, value in node.items():
+        out.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return out

@@ -1,0 +1,57 @@
+"""What surrounds a job: its run folder, kept only where something came of it, and the warnings."""
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from metagen.errors import MetagenError
+
+NOISE = ("does not have many workers", "IterableDataset", "LeafSpec", "No device id", "srun", "GPU available")
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Run a job; where it fails before it produced anything, its folder goes away again."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    for text in NOISE:
+        warnings.filterwarnings("ignore", message=f".*{text}.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        yield
+    except BaseException:
+        if _is_empty(folder):
+            logging.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.parent.rmdir()
+        raise
+
+
+def _is_empty(folder: Path) -> bool:
+    """Return whether a run folder holds nothing but its configuration and log."""
+    return all(path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir())
+
+
+def saved_overrides(run: str | Path, which: str = "best") -> tuple[list[str], Path]:
+    """Return the overrides by which a run was made and its checkpoint.
+
+    Raises:
+        MetagenError: the folder is no run, or has no checkpoint.
+    """
+    folder = Path(run)
+    overrides, checkpoint = folder / ".hydra" / "overrides.yaml", folder / "checkpoints" / f"{which}.ckpt"
+    if not folder.is_dir():
+        raise MetagenError(f"no folder {folder}: name a run's folder, such as outputs/DATE/TIME")
+    if not overrides.is_file():
+        raise MetagenError(f"{folder} is no run's folder: it has no .hydra/overrides.yaml")
+    if not checkpoint.is_file():
+        raise MetagenError(f"{folder} has no checkpoint ({checkpoint.name}): train it to the end first")
+    saved = OmegaConf.to_container(OmegaConf.load(overrides))
+    assert isinstance(saved, list)
+    return [str(item) for item in saved], checkpoint

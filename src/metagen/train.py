@@ -1,0 +1,132 @@
+"""The jobs behind ``metagen train`` and ``metagen evaluate``."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from metagen.build import Parts, build, build_evaluation, load_checkpoint
+from metagen.errors import Interrupted
+from metagen.record import flatten, write_record
+from metagen.report.table import metrics_table
+
+log = logging.getLogger(__name__)
+
+
+class _SaveOnInterrupt(Callback):
+    """Keep the state that Ctrl-C or an error finds as ``last.ckpt``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.global_step:
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
+    """Meta-train, keep the best and the last checkpoint, and evaluate on the test episodes.
+
+    Args:
+        cfg: the composed configuration.
+        echo: takes the lines that the user is to see.
+
+    Returns:
+        The mean of the task's first metric, for a sweeper.
+
+    Raises:
+        MetagenError: bad input; nothing was written.
+        Interrupted: Ctrl-C; ``checkpoints/last.ckpt`` is written.
+    """
+    parts, folder = build(cfg), run_folder()
+    if cfg.checkpoint:
+        load_checkpoint(parts.experiment, cfg.checkpoint)
+    trainer, best = _trainer(cfg, folder), folder / "checkpoints" / "best.ckpt"
+    start = time.perf_counter()
+    if parts.experiment.learner.meta_trained:
+        _fit(trainer, parts, folder)
+        load_checkpoint(parts.experiment, best)
+    else:
+        trainer.strategy.connect(parts.experiment)
+        for name in ("best", "last"):
+            trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
+    training = {"steps": trainer.global_step, "seconds": time.perf_counter() - start}
+    return _evaluate(cfg, trainer, parts, folder, training, echo)
+
+
+def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
+    """Evaluate the checkpoint ``cfg.checkpoint`` on the test episodes, in a folder of its own."""
+    parts, folder = build(cfg), run_folder()
+    steps = load_checkpoint(parts.experiment, cfg.checkpoint)
+    training = {"steps": steps, "seconds": None, "checkpoint": str(cfg.checkpoint)}
+    return _evaluate(cfg, _trainer(cfg, folder), parts, folder, training, echo)
+
+
+def run_folder() -> Path:
+    """Return the folder that Hydra made for this run."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
+    checkpoints = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor="val/loss",
+        save_last=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+    return instantiate(
+        cfg.trainer,
+        default_root_dir=str(folder),
+        callbacks=[checkpoints, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
+        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+    )
+
+
+def _fit(trainer: L.Trainer, parts: Parts, folder: Path) -> None:
+    """Run Lightning's loop; an interrupt becomes an error of ours, since Lightning exits with code 1."""
+    try:
+        trainer.fit(parts.experiment, datamodule=parts.data)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+    if trainer.interrupted:
+        raise Interrupted(trainer.global_step, folder)
+
+
+def _evaluate(
+    cfg: DictConfig,
+    trainer: L.Trainer,
+    parts: Parts,
+    folder: Path,
+    training: dict[str, Any],
+    echo: Callable[[str], Any],
+) -> float:
+    evaluation = parts.experiment.evaluation = build_evaluation(cfg, parts)
+    trainer.test(parts.experiment, datamodule=parts.data, verbose=False)
+    training["episodes_per_second"] = _rate(cfg, training)
+    summary = evaluation.summary()
+    write_record(cfg, parts, evaluation, training, folder)
+    means = {f"test/{name}": float(value["mean"]) for name, value in summary.items()}
+    assert isinstance(trainer.logger, TensorBoardLogger)
+    trainer.logger.log_hyperparams(flatten(OmegaConf.to_container(cfg, resolve=True)), means)
+    trainer.logger.save()
+    echo(metrics_table(summary, {name: metric.unit for name, metric in parts.metrics.items()}))
+    echo(f"run     {folder}\nsamples {folder / 'samples.png'}")
+    return next(iter(means.values()))
+
+
+def _rate(cfg: DictConfig, training: dict[str, Any]) -> float | None:
+    """Return the training episodes per second, validation included."""
+    if not training["seconds"] or not training["steps"]:
+        return None
+    return training["steps"] * cfg.task.batch / training["seconds"]

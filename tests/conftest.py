@@ -1,0 +1,79 @@
+"""What the tests share: composing configurations, drawing random episodes."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from metagen import rng
+from metagen.cli import conf_dir
+from metagen.episode import Episode, Shots
+from metagen.errors import MetagenError
+from metagen.objective import Objective
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def choices(group: str) -> list[str]:
+    """Every choice of a config group, found by globbing: a new file enrols itself."""
+    return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def random_shots(tasks, ways, shots, seed, dtype=torch.float64, size=28):
+    shape = (tasks, ways, shots, 1, size, size)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(shape, dtype=dtype, generator=generator)
+    # Every class has an image of its own under the noise, so that there is something to adapt to.
+    x = 0.5 * x + 0.5 * torch.rand(tasks, ways, 1, 1, size, size, dtype=dtype, generator=generator)
+    y = torch.arange(ways)[None, :, None].expand(tasks, ways, shots)
+    return Shots(x, y, rng.fold_in(rng.key(seed), torch.arange(tasks)))
+
+
+def random_episodes(tasks=2, ways=3, shots=2, queries=2, seed=0, dtype=torch.float64, classes=8):
+    picks = rng.subset(rng.fold_in(rng.key(seed, 7), torch.arange(tasks)), classes, ways)
+    support = random_shots(tasks, ways, shots, seed + 1, dtype)
+    return Episode(support, random_shots(tasks, ways, queries, seed + 2, dtype), picks)
+
+
+def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
+    """Model, learner and objective in float64, bound; raises MetagenError where they do not fit."""
+    cfg = composed(f"model={model_name}", f"learner={learner_name}", f"task.ways={ways}", *extra)
+    torch.manual_seed(0)
+    model, learner = instantiate(cfg.model), instantiate(cfg.learner)
+    objective = Objective(model.double())
+    learner.bind(objective, classes)
+    for module in learner.modules():
+        # Two steps show what five would: the second one depends on the first.
+        if getattr(module, "steps", 0) > 2:
+            module.steps = 2
+    return model, learner.double(), objective
+
+
+def valid_pairs():
+    """Every model x learner pair that fits, and the errors of those that do not."""
+    fit, refused = [], {}
+    for model in choices("model"):
+        for learner in choices("learner"):
+            try:
+                build_pair(model, learner)
+                fit.append((model, learner))
+            except MetagenError as error:
+                refused[model, learner] = str(error)
+    return fit, refused
+
+
+PAIRS, REFUSED = valid_pairs()
+
+
+@pytest.fixture
+def tmp_cwd(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

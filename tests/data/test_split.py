@@ -1,0 +1,134 @@
+import json
+import string
+from importlib.resources import files
+
+import pytest
+
+from metagen.data.split import Split
+from metagen.errors import MetagenError
+
+pytest_plugins = ["data_fixtures"]
+
+DIGITS = tuple("0123456789")
+COMMITTED = sorted(f.name[:-5] for f in files("metagen.data").joinpath("splits").iterdir())
+
+
+def sizes(split):
+    return len(split.train), len(split.val), len(split.test)
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_committed_splits_are_disjoint(name):
+    split = Split.load(name)  # the constructor checks it
+    assert sizes(split)[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("digits_789", (7, 0, 3)),
+        ("leave_out_4", (9, 0, 1)),
+        ("omniglot_background", (867, 97, 659)),
+        ("omniglot_vinyals", (1028, 172, 423)),
+        ("omniglot_transfer", (1526, 97, 0)),
+        ("emnist_letters", (16, 4, 6)),
+        ("emnist_balanced", (34, 7, 6)),
+    ],
+)
+def test_sizes(name, expected):
+    assert sizes(Split.load(name)) == expected
+
+
+def test_omniglot_background_validates_on_the_last_97():
+    split = Split.load("omniglot_background")
+    assert list(split.train + split.val) == sorted(split.train + split.val)
+    alphabets = [{name.split("/")[0] for name in side} for side in (split.train + split.val, split.test)]
+    assert [len(side) for side in alphabets] == [30, 20]
+    assert not alphabets[0] & alphabets[1]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMITTED if name.startswith("omniglot")])
+@pytest.mark.real_data
+def test_omniglot_splits_name_real_characters(name, real_omniglot):
+    Split.load(name).check(real_omniglot.names, "omniglot")
+
+
+@pytest.mark.parametrize("fold", range(10))
+def test_every_digit_is_left_out_once(fold):
+    split = Split.load(f"leave_out_{fold}")
+    assert split.test == (str(fold),)
+    assert set(split.train) == set(DIGITS) - {str(fold)}
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"train": [0, "1"], "val": [], "test": ["2"]}))
+    assert Split.load(str(path)) == Split(("0", "1"), (), ("2",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "expected JSON"), ("[]", "expected JSON"), ('{"train": [], "val": []}', "'test'")],
+)
+def test_a_bad_file(tmp_path, content, message):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(MetagenError, match=message):
+        Split.load(str(path))
+
+
+def test_unknown_split_names_the_nearest():
+    with pytest.raises(MetagenError, match="did you mean 'digits_789'"):
+        Split.load("digits_78")
+
+
+def test_overlap_names_the_classes():
+    with pytest.raises(
+        MetagenError, match="train and test classes overlap in '1', '3': name each on one side"
+    ):
+        Split(("1", "2", "3"), (), ("1", "3"))
+    with pytest.raises(MetagenError, match="'1' twice"):
+        Split(("1", "1"), (), ())
+
+
+def test_unknown_class_names_the_nearest():
+    names = ("Latin/character01", "Latin/character02")
+    with pytest.raises(MetagenError, match="did you mean 'Latin/character01'"):
+        Split((), (), ("Latin/charcter01",)).check(names, "omniglot")
+    with pytest.raises(MetagenError, match="its 10 classes run from '0' to '9'"):
+        Split((), (), ("z",)).check(DIGITS, "mnist")
+
+
+SPLIT = Split.load("digits_789")
+
+
+def test_without_overrides_nothing_changes():
+    assert SPLIT.override(DIGITS) == SPLIT
+
+
+@pytest.mark.parametrize("test", [[7], ["7"], (7,)])
+def test_new_test_classes_leave_the_rest_to_training(test):
+    assert SPLIT.override(DIGITS, test=test) == Split(tuple("012345689"), (), ("7",))
+
+
+def test_new_validation_classes_are_taken_from_training():
+    assert SPLIT.override(DIGITS, val=[0, 1]) == Split(tuple("23456"), ("0", "1"), tuple("789"))
+
+
+def test_inherited_validation_gives_way_to_the_new_test():
+    letters = tuple(string.ascii_lowercase)
+    split = Split(letters[:20], ("u", "v"), ("w",)).override(letters, test=["v"])
+    assert (split.val, split.test) == (("u",), ("v",))
+    assert set(split.train) == set(letters) - {"u", "v"}
+
+
+def test_explicit_training_classes_stay():
+    assert SPLIT.override(DIGITS, train=[0], test=[9]) == Split(("0",), (), ("9",))
+    with pytest.raises(MetagenError, match="overlap in '7'"):
+        SPLIT.override(DIGITS, train=[7])
+
+
+@pytest.mark.parametrize("bad", [7, "7", [True], [1.5], [None]])
+def test_a_list_of_names_is_wanted(bad):
+    with pytest.raises(MetagenError, match=r"task\.test_classes"):
+        SPLIT.override(DIGITS, test=bad)
