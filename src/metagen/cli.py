@@ -2,12 +2,13 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from metagen import __version__
-from metagen.errors import MetagenError, nearest
+from metagen.errors import Interrupted, MetagenError, nearest
 
 USAGE = """\
 metagen: experiments in meta-learning for image generation
@@ -34,8 +35,6 @@ def run(argv: Sequence[str]) -> int:
     """Run one command and return the exit code; errors go to stderr in one line."""
     try:
         return _dispatch(list(argv))
-    except MetagenError as error:
-        return _fail(str(error), error.code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -43,12 +42,20 @@ def run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        from metagen.explain import explain
+        return _report(error)
 
-        line = explain(error)
-        if line is None or os.environ.get("METAGEN_DEBUG"):
-            raise
-        return _fail(line.text, line.code)
+
+def _report(error: Exception) -> int:
+    """Print an error in one line and return its exit code; a fault of ours keeps its trace."""
+    if isinstance(error, MetagenError):
+        return _fail(str(error), error.code)
+    from metagen.explain import explain
+
+    line = explain(error)
+    if line is None or os.environ.get("METAGEN_DEBUG"):
+        traceback.print_exception(error)
+        return 1
+    return _fail(line.text, line.code)
 
 
 def _fail(text: str, code: int) -> int:
@@ -57,7 +64,7 @@ def _fail(text: str, code: int) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
-    commands: dict[str, Callable[[list[str]], None]] = {
+    commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
         "generate": _generate,
@@ -71,8 +78,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if argv[0] not in commands:
         return _fail(f"unknown command '{argv[0]}'{nearest(argv[0], commands)} See metagen --help", 2)
-    commands[argv[0]](argv[1:])
-    return 0
+    return commands[argv[0]](argv[1:])
 
 
 def conf_dir() -> Path:
@@ -88,48 +94,53 @@ def echo(text: str) -> None:
     sys.stdout.flush()
 
 
-def _hydra(job: Callable[[Any], Any], argv: list[str]) -> None:
-    """Hand ``argv`` to Hydra, which composes, makes the run's folder and calls ``job``."""
+def _hydra(task: str, argv: list[str]) -> int:
+    """Hand ``argv`` to Hydra, which composes and makes the run's folder, and do ``task`` in it.
+
+    A job of a sweep that fails costs that job only; the exit code then tells that one did.
+    """
     import hydra
+
+    codes: list[int] = []
+
+    def job(cfg: Any) -> float | None:
+        from metagen import train
+        from metagen.runtime import guarded
+
+        try:
+            with guarded():
+                return getattr(train, task)(cfg, echo)
+        except Interrupted as error:
+            # Hydra lets a SystemExit pass and so ends a sweep; other errors it would print itself.
+            raise SystemExit(_report(error)) from None
+        except Exception as error:
+            codes.append(_report(error))
+            return None
 
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["metagen", *argv]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    return max(codes, default=0)
 
 
-def _train(argv: list[str]) -> None:
-    def job(cfg: Any) -> float:
-        from metagen.runtime import guarded
-        from metagen.train import train
-
-        with guarded():
-            return train(cfg, echo)
-
-    _hydra(job, argv)
+def _train(argv: list[str]) -> int:
+    return _hydra("train", argv)
 
 
-def _evaluate(argv: list[str]) -> None:
-    if not argv or argv[0].startswith("-"):
+def _evaluate(argv: list[str]) -> int:
+    if argv and argv[0] in ("-h", "--help"):
         echo("metagen evaluate RUN [overrides]\n\n  RUN  a run's folder; its best checkpoint is evaluated anew")
-        if not argv:
-            raise MetagenError("evaluate needs a run's folder, such as outputs/DATE/TIME")
-        return
+        return 0
+    if not argv or argv[0].startswith("-"):
+        return _fail("evaluate needs a run's folder: metagen evaluate outputs/DATE/TIME", 2)
     from metagen.runtime import saved_overrides
 
     overrides, checkpoint = saved_overrides(argv[0])
-
-    def job(cfg: Any) -> float:
-        from metagen.runtime import guarded
-        from metagen.train import evaluate
-
-        with guarded():
-            return evaluate(cfg, echo)
-
-    _hydra(job, [*overrides, f"checkpoint='{checkpoint}'", *argv[1:]])
+    return _hydra("evaluate", [*overrides, f"checkpoint='{checkpoint}'", *argv[1:]])
 
 
-def _generate(argv: list[str]) -> None:
+def _generate(argv: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser("metagen generate", description="New images of your own classes.")
@@ -143,9 +154,10 @@ def _generate(argv: list[str]) -> None:
     from metagen.generate import generate
 
     echo(generate(args.run, args.images, args.out, args.n, args.seed, args.overrides))
+    return 0
 
 
-def _compare(argv: list[str]) -> None:
+def _compare(argv: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser("metagen compare", description="One table of several runs.")
@@ -156,3 +168,4 @@ def _compare(argv: list[str]) -> None:
     from metagen.compare import compare
 
     echo(compare(args.folders, args.by.split(",") if args.by else None, args.markdown))
+    return 0

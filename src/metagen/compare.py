@@ -29,7 +29,7 @@ def compare(folders: Sequence[Path], by: Sequence[str] | None = None, markdown: 
     overrides = [_overrides(run) for run in runs]
     keys = list(by) if by else _differing(overrides)
     rows = [
-        {**{key: labels.get(key, "") for key in keys}, "metrics": run["metrics"]}
+        {**{key: labels.get(key, "") for key in keys}, **run["metrics"]}
         for run, labels in zip(runs, overrides, strict=True)
     ]
     terminal, text = comparison_table(rows)

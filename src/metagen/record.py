@@ -49,8 +49,7 @@ def write_record(
         },
     )
     write_npz(folder / "episodes.npz", **test.audit())
-    meta = {name: (metric.unit, metric.better) for name, metric in parts.metrics.items()}
-    adaptation_plot(evaluation.curve(), meta, folder / "adaptation.png")
+    adaptation_plot(evaluation.curve(), parts.metrics, folder / "adaptation.png")
     _write_samples(parts, evaluation, folder)
 
 

@@ -49,7 +49,8 @@ def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     parts, folder = build(cfg), run_folder()
     if cfg.checkpoint:
         load_checkpoint(parts.experiment, cfg.checkpoint)
-    trainer, best = _trainer(cfg, folder), folder / "checkpoints" / "best.ckpt"
+    validated = parts.data.streams.val is not None
+    trainer, best = _trainer(cfg, folder, validated), folder / "checkpoints" / "best.ckpt"
     start = time.perf_counter()
     if parts.experiment.learner.meta_trained:
         _fit(trainer, parts, folder)
@@ -75,11 +76,12 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _trainer(cfg: DictConfig, folder: Path) -> L.Trainer:
+def _trainer(cfg: DictConfig, folder: Path, validated: bool = False) -> L.Trainer:
+    """Return Lightning's trainer; without validation the best checkpoint is the last one."""
     checkpoints = ModelCheckpoint(
         folder / "checkpoints",
         filename="best",
-        monitor="val/loss",
+        monitor="val/loss" if validated else None,
         save_last=True,
         auto_insert_metric_name=False,
         enable_version_counter=False,

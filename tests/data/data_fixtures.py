@@ -16,10 +16,6 @@ from metagen.data.mnist import MNIST
 from metagen.data.omniglot import Omniglot
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "real_data: needs the real data in METAGEN_DATA")
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """Keeps banks out of the user's cache."""
@@ -55,7 +51,10 @@ def real_omniglot(real_root, tmp_path_factory):
     return Omniglot(str(real_root), cache=str(tmp_path_factory.mktemp("cache"))).load()
 
 
-@pytest.fixture(params=["digits", "mnist", "omniglot"])
+_REAL = [pytest.param(name, marks=pytest.mark.real_data) for name in ("mnist", "omniglot")]
+
+
+@pytest.fixture(params=["digits", *_REAL])
 def any_bank(request):
     """Digits always; MNIST and Omniglot where the real data are."""
     return request.getfixturevalue(request.param if request.param == "digits" else f"real_{request.param}")

@@ -26,14 +26,12 @@ def assert_disjoint(s, draw):
     assert (s.bank.labels[images] == s.class_ids[draw.classes].unsqueeze(-1)).all()
 
 
-@pytest.mark.real_data
 @pytest.mark.parametrize("symmetries", [False, True])
 def test_support_query_and_classes_are_disjoint_over_5000_episodes(any_bank, symmetries):
     s = sampler(any_bank, any_bank.names[::2], ways=5, shots=5, queries=15, symmetries=symmetries)
     assert_disjoint(s, s.draw(torch.arange(5000)))
 
 
-@pytest.mark.real_data
 def test_no_test_class_nor_a_rotation_of_one_in_training(any_bank):
     names = any_bank.names
     test = set(names[::3])

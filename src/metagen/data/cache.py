@@ -35,11 +35,11 @@ def cached(path: Path, key: str, read: Callable[[], Bank]) -> Bank:
     A cache that is truncated, corrupt or stale is rebuilt, and one that cannot be written is done
     without; both are logged as warnings, neither stops the run.
     """
-    if path.exists():
-        try:
+    try:
+        if path.exists():
             return _load(path, key)
-        except Exception as error:  # whatever is wrong with it, the sources are at hand
-            _LOG.warning("cache %s is not used and will be rebuilt: %s", path, error)
+    except Exception as error:  # whatever is wrong with it, the sources are at hand
+        _LOG.warning("cache %s is not used and will be rebuilt: %s", path, error)
     bank = read()
     try:
         _save(path, key, bank)

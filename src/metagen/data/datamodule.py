@@ -1,5 +1,6 @@
 """The streams of a task as Lightning wants them."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,10 @@ from metagen.data.split import Split
 from metagen.data.stream import Stream, Streams
 from metagen.data.task import FewShot, Supervised
 from metagen.episode import Episode
+
+# Lightning warns of lengths that are wrong with several workers, and of there being no validation.
+warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
+warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
 
 
 class _Batches(IterableDataset[Episode]):
@@ -111,4 +116,4 @@ class EpisodeData(LightningDataModule):
 
 
 def _loader(batches: _Batches) -> DataLoader[Any]:
-    return DataLoader(batches, batch_size=None, num_workers=0)  # a batch is drawn faster than sent
+    return DataLoader(batches, batch_size=None, num_workers=0)  # to draw a batch costs less than to send it

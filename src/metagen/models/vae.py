@@ -19,63 +19,63 @@ class VAE(Generator):
     A network q(z | x, c) bounds the likelihood of an image from below (Kingma & Welling: *Auto-encoding
     variational Bayes*, ICLR 2014), and grey pixels count as soft targets:
 
-        ELBO(x, c) = E_{z ~ q(z | x, c)} [sum_i x_i log d_i + (1 - x_i) log(1 - d_i)] - KL(q(z | x, c) || p(z | c))
+        ELBO(x, c) = E_{z ~ q} [sum_i x_i log d_i + (1 - x_i) log(1 - d_i)] - KL(q(z | x, c) || p(z | c))
 
     The prior p(z | c) = N(mu(c), diag sigma(c)^2) and the context of a support set, a mean over its images,
     follow the Neural Statistician (Edwards & Storkey, ICLR 2017), with a point estimate of c.
-    All nets run under nested ``torch.func`` transforms: no batch statistics, no in-place operations.
+    A row of D = 49 ``maps`` + ``features`` numbers is a stack of 7 x 7 maps, which the decoder reads in
+    place, and a vector. All nets run under nested ``torch.func`` transforms: no batch statistics, no
+    in-place operations, and only norms whose second derivative is exact there.
     """
 
-    head: ClassVar[tuple[str, ...]] = ("context", "pixels.*")
+    head: ClassVar[tuple[str, ...]] = ("context", "decoder.pixels.*")
     encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*",)
 
-    def __init__(self, context: int = 128, latent: int = 32, channels: int = 32, hidden: int = 256) -> None:
+    def __init__(
+        self, maps: int = 12, features: int = 64, latent: int = 32, channels: int = 32, hidden: int = 256
+    ) -> None:
         """Build the model for images of 1 x 28 x 28.
 
         Args:
-            context: length D of a row of the table.
+            maps: 7 x 7 maps in a row of the table.
+            features: length of the rest of a row.
             latent: length of z.
-            channels: feature maps at 14 x 14; twice as many at 7 x 7.
-            hidden: units between the images and z, and between z and the images.
+            channels: width of the convolutions at 14 x 14; twice as wide at 7 x 7.
+            hidden: width of the fully connected layers.
 
         Raises:
             MetagenError: an argument is not positive.
         """
         super().__init__()
-        for name, value in {"context": context, "latent": latent, "channels": channels, "hidden": hidden}.items():
+        sizes = {"maps": maps, "features": features, "latent": latent, "channels": channels, "hidden": hidden}
+        for name, value in sizes.items():
             if value < 1:
                 raise MetagenError(f"VAE needs {name} >= 1 but got {value}")
         self.latent = latent
-        self.maps = 2 * channels
-        self.context = nn.Parameter(torch.zeros(1, context))
-        self.set_encoder = nn.Sequential(_trunk(channels), nn.Linear(49 * self.maps, context))
-        self.image_encoder = nn.Sequential(_trunk(channels), nn.Linear(49 * self.maps, hidden))
-        self.posterior = nn.Sequential(
-            nn.Linear(hidden + context, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent)
-        )
-        self.prior = nn.Sequential(nn.Linear(context, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent))
-        self.decoder = nn.Sequential(
-            nn.Linear(latent + context, hidden), nn.SiLU(), nn.Linear(hidden, 49 * self.maps), nn.SiLU()
-        )
-        self.upsample = nn.ConvTranspose2d(self.maps, channels, 4, 2, 1)
-        self.film = nn.Linear(context, 2 * channels)
-        self.pixels = nn.ConvTranspose2d(channels, 1, 4, 2, 1)
+        row = 49 * maps + features
+        self.context = nn.Parameter(torch.zeros(1, row))
+        self.set_encoder = _SetEncoder(maps, features, channels)
+        self.image_encoder = nn.Sequential(_down(channels), _flat(channels, hidden), nn.SiLU())
+        self.posterior = _mlp(hidden + row, hidden, 2 * latent)
+        self.prior = _mlp(row, hidden, 2 * latent)
+        self.decoder = _Decoder(maps, row, latent, channels, hidden)
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean over images of -ELBO with one sample of z each, in nats per image."""
         x, c = shots.x.flatten(0, 1), self._rows(shots.y)
-        noise = rng.normal(shots.key, (x.shape[0], self.latent), x.dtype)
-        (mean, log_std), (prior_mean, prior_log_std) = self._posterior(x, c), self._prior(c)
-        logits = self._decode(mean + log_std.exp() * noise, c)
+        (mean, log_std), (prior_mean, prior_log_std) = self._posterior(x, c), _gaussian(self.prior(c))
+        z = mean + log_std.exp() * rng.normal(shots.key, (x.shape[0], self.latent), x.dtype)
+        log_ratio = log_std - prior_log_std
         gap = (mean - prior_mean) * (-prior_log_std).exp()
-        kl = prior_log_std - log_std + (((log_std - prior_log_std) * 2).exp() + gap**2 - 1) / 2
-        return (kl.sum(-1) - _log_bernoulli(x, logits)).mean()
+        kl = ((2 * log_ratio).exp() + gap**2 - 1) / 2 - log_ratio
+        return (kl.sum(-1) - _log_bernoulli(x, self.decoder(z, c))).mean()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
-        """Return the pixel means d(z, c_y) of z ~ p(z | c_y) for class indices ``y`` (B,): (B, 1, 28, 28)."""
+        """Return the pixel means d(z, c_y), z ~ p(z | c_y), of class indices ``y`` (B,): (B, 1, 28, 28)."""
         c = self._rows(y)
-        mean, log_std = self._prior(c)
-        return self._decode(mean + log_std.exp() * rng.normal(key, mean.shape, mean.dtype), c).sigmoid()
+        mean, log_std = _gaussian(self.prior(c))
+        z = mean + log_std.exp() * rng.normal(key, (y.shape[0], self.latent), mean.dtype)
+        return self.decoder(z, c).sigmoid()
 
     def log_likelihood(self, shots: Shots, importance_samples: int) -> Tensor:
         """Return a lower bound of log p(x | c) per image, (N, K) nats (Burda et al., ICLR 2016).
@@ -84,47 +84,92 @@ class VAE(Generator):
         expectation at S = 1 and exact in the limit.
         """
         x, c = shots.x.flatten(0, 1), self._rows(shots.y)
-        (mean, log_std), (prior_mean, prior_log_std) = self._posterior(x, c), self._prior(c)
-        weights = []
+        (mean, log_std), (prior_mean, prior_log_std) = self._posterior(x, c), _gaussian(self.prior(c))
+        log_weights = []
         for s in range(importance_samples):
             noise = rng.normal(rng.fold_in(shots.key, s), (x.shape[0], self.latent), x.dtype)
             z = mean + log_std.exp() * noise
             prior_noise = (z - prior_mean) * (-prior_log_std).exp()
             log_ratio = (noise**2 - prior_noise**2) / 2 + log_std - prior_log_std
-            weights.append(_log_bernoulli(x, self._decode(z, c)) + log_ratio.sum(-1))
-        bound = torch.stack(weights).logsumexp(0) - math.log(importance_samples)
+            log_weights.append(log_ratio.sum(-1) + _log_bernoulli(x, self.decoder(z, c)))
+        bound = torch.stack(log_weights).logsumexp(0) - math.log(importance_samples)
         return bound.reshape(shots.y.shape)
 
     def encode(self, support: Shots) -> Params:
-        """Return ``context`` (N, D): the mean over the K images of a class of their features."""
-        features = self.set_encoder(support.x.flatten(0, 1) * 2 - 1)
-        return {"context": features.reshape(*support.y.shape, -1).mean(1)}
+        """Return ``context`` (N, D): the mean over the K images of a class of what is seen in each."""
+        rows = self.set_encoder(support.x.flatten(0, 1))
+        return {"context": rows.reshape(*support.y.shape, -1).mean(1)}
 
     def _rows(self, y: Tensor) -> Tensor:
         return self.context[y.flatten()]
 
     def _posterior(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        features = F.silu(self.image_encoder(x * 2 - 1))
-        return _gaussian(self.posterior(torch.cat([features, c], -1)))
-
-    def _prior(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        return _gaussian(self.prior(c))
-
-    def _decode(self, z: Tensor, c: Tensor) -> Tensor:
-        maps = self.upsample(self.decoder(torch.cat([z, c], -1)).reshape(-1, self.maps, 7, 7))
-        scale, shift = self.film(c)[..., None, None].chunk(2, 1)
-        return self.pixels(F.silu(maps * (1 + scale) + shift))
+        return _gaussian(self.posterior(torch.cat([self.image_encoder(x), c], -1)))
 
 
-def _trunk(channels: int) -> nn.Sequential:
-    """Return a network from 1 x 28 x 28 to features of 2 channels x 7 x 7, flattened."""
-    return nn.Sequential(
-        nn.Conv2d(1, channels, 4, 2, 1),
-        nn.SiLU(),
-        nn.Conv2d(channels, 2 * channels, 4, 2, 1),
-        nn.SiLU(),
-        nn.Flatten(),
-    )
+class _SetEncoder(nn.Module):
+    """Map images (B, 1, 28, 28) to rows (B, D): 7 x 7 maps, then a vector."""
+
+    def __init__(self, maps: int, features: int, channels: int) -> None:
+        super().__init__()
+        self.down = _down(channels)
+        self.maps = nn.Conv2d(2 * channels, maps, 1)
+        self.features = _flat(channels, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.down(x)
+        return torch.cat([self.maps(seen).flatten(1), self.features(seen)], -1)
+
+
+class _Decoder(nn.Module):
+    """Map z (B, Z) and rows c (B, D) to the logits of the pixels (B, 1, 28, 28)."""
+
+    def __init__(self, maps: int, row: int, latent: int, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Linear(latent + row, hidden), nn.SiLU())
+        self.drawn = nn.Linear(hidden, 49 * channels // 2)
+        self.enter = _Film(nn.Conv2d(maps + channels // 2, 2 * channels, 3, padding=1), hidden)
+        self.refine = _Film(nn.Conv2d(2 * channels, 2 * channels, 3, padding=1), hidden)
+        self.up = _Film(nn.ConvTranspose2d(2 * channels, channels, 4, 2, 1), hidden)
+        self.pixels = nn.ConvTranspose2d(channels, 1, 4, 2, 1)
+        self.maps = maps
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        h = self.mix(torch.cat([z, c], -1))
+        x = torch.cat([c[:, : 49 * self.maps], self.drawn(h)], -1).reshape(c.shape[0], -1, 7, 7)
+        x = self.enter(x, h)
+        x = x + self.refine(x, h)
+        return self.pixels(self.up(x, h))
+
+
+class _Film(nn.Module):
+    """SiLU((1 + a(h)) GroupNorm(conv(x)) + b(h)) (Perez et al.: *FiLM*, AAAI 2018)."""
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, hidden: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.GroupNorm(math.gcd(8, conv.out_channels), conv.out_channels, affine=False)
+        self.affine = nn.Linear(hidden, 2 * conv.out_channels)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        scale, shift = self.affine(h)[..., None, None].chunk(2, 1)
+        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
+def _down(channels: int) -> nn.Sequential:
+    """Map (B, 1, 28, 28) to (B, 2 channels, 7, 7)."""
+    first, second = nn.Conv2d(1, channels, 4, 2, 1), nn.Conv2d(channels, 2 * channels, 4, 2, 1)
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
+
+
+def _flat(channels: int, out: int) -> nn.Sequential:
+    """Map (B, 2 channels, 7, 7) to (B, out)."""
+    conv = nn.Conv2d(2 * channels, 2 * channels, 3, 2, 1)
+    return nn.Sequential(conv, nn.SiLU(), nn.Flatten(), nn.Linear(32 * channels, out))
+
+
+def _mlp(inputs: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, out))
 
 
 def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from metagen.report.files import write_png
 MAX_ROWS = 20
 MAX_IMAGES = 16
 TILE = 56  # pixels on the screen, about
-INK, GREY, RED, GREEN, PAPER = (30, 30, 30), (110, 110, 110), (214, 39, 40), (44, 140, 60), (255, 255, 255)
+INK, GREY, RED, PAPER = (30, 30, 30), (110, 110, 110), (214, 39, 40), (255, 255, 255)
 
 Path = str | os.PathLike[str]
 
@@ -44,12 +44,12 @@ def samples_grid(support: np.ndarray, samples: np.ndarray, classes: Sequence[str
 def predictions_grid(
     support: np.ndarray, query: np.ndarray, predicted: np.ndarray, classes: Sequence[str], path: Path
 ) -> None:
-    """Draw one row per class: its support images, a gap, query images with what they were taken for.
+    """Draw one row per class: its support images, a gap, query images, wrong ones framed red.
 
     Args:
         support: uint8 (N, K, H, W).
         query: uint8 (N, Q, H, W).
-        predicted: int (N, Q), the predicted row of each query image; a wrong one is framed red.
+        predicted: int (N, Q), the row that each query image was taken for; the name stands below a wrong one.
         classes: N names.
         path: PNG file to write.
     """
@@ -87,14 +87,11 @@ def _grid(
                 box = (start + column * (w + pad), y)
                 tile = Image.fromarray(images[row, column]).resize((w, h), Image.Resampling.NEAREST)
                 page.paste(tile, box)
-                if taken is None:
+                if taken is None or taken[row, column] == row:
                     continue
-                guess = int(taken[row, column])
-                color = GREY if guess == row else RED
-                if guess != row:
-                    draw.rectangle((box[0] - 2, y - 2, box[0] + w + 1, y + h + 1), outline=RED, width=3)
-                label = _short(classes[guess], max(3, w // 7))
-                draw.text((box[0] + w / 2, y + h + 3), label, color, small, anchor="mt")
+                draw.rectangle((box[0] - 2, y - 2, box[0] + w + 1, y + h + 1), outline=RED, width=3)
+                label = _short(classes[int(taken[row, column])], max(3, w // 7))
+                draw.text((box[0] + w / 2, y + h + 3), label, RED, small, anchor="mt")
     if len(parts) > 1:
         x = starts[1] - gap // 2
         draw.line((x, header - 26, x, header + rows * (h + pad + caption) - pad), GREY)
@@ -115,7 +112,7 @@ def adaptation_plot(
 
     A learner that does not take steps has one point, drawn with a level line.
     """
-    columns = min(3, max(1, len(metrics)))
+    columns = 2 if len(metrics) == 4 else min(3, max(1, len(metrics)))
     lines = max(1, -(-len(metrics) // columns))
     figure = Figure((4.2 * columns, 3.1 * lines), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -135,6 +132,7 @@ def adaptation_plot(
             axes.xaxis.get_major_locator().set_params(integer=True)
         if not np.isfinite(mean).any():
             axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color="0.5")
+            axes.set(xticks=[], yticks=[])
         axes.set_title(f"{name.replace('_', ' ')} ({metric.better} is better)", fontsize=10)
         axes.set_ylabel(metric.unit or "ratio")
         axes.set_xlabel("adaptation step")
