@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,15 @@ from torch import Tensor, nn
 
 from metagen.errors import MetagenError
 from metagen.judge import Judge, _every_fourth, _shifted
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads that wait for each other cost a thousand times what such a small network does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Tiny(nn.Module):
@@ -90,7 +100,9 @@ def test_cache_is_used_and_tells_settings_data_and_networks_apart(
     assert len(list(tmp_path.iterdir())) == 4
 
 
-@pytest.mark.parametrize("content", [b"", b"not a file of weights", None], ids=["empty", "foreign", "truncated"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a file of weights", None], ids=["empty", "foreign", "truncated"]
+)
 def test_a_damaged_cache_is_replaced_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
 ) -> None:

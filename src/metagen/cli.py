@@ -77,7 +77,7 @@ def _dispatch(argv: list[str]) -> int:
         sys.stdout.write(f"metagen {__version__}\n")
         return 0
     if argv[0] not in commands:
-        return _fail(f"unknown command '{argv[0]}'{nearest(argv[0], commands)} See metagen --help", 2)
+        return _fail(f"unknown command '{argv[0]}'{nearest(argv[0], commands)} (see metagen --help)", 2)
     return commands[argv[0]](argv[1:])
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ def explain(error: BaseException) -> Line | None:
             return Line(str(cause), cause.code)
         if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             return Line("the disk is full: free some space and run again; finished files are intact", 1)
-        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EROFS):
-            return Line(f"cannot write {cause.filename}: choose another folder (hydra.run.dir=...)", 1)
+        if isinstance(cause, OSError) and cause.errno and cause.filename:
+            return Line(f"{cause.filename}: {cause.strerror}; name another file or folder", 1)
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -43,7 +44,7 @@ def _config_error(errors: list[Any]) -> str:
         group, _, choice = match[1].rpartition("/")
         options = re.search(r"Available options in '[^']*':\s*(.*?)(?:\n\S|Config search path|$)", text, re.S)
         names = options[1].split() if options else []
-        listed = f" Choices: {', '.join(names)}" if names else ""
+        listed = f" (choices: {', '.join(names)})" if names else ""
         return f"{group or 'config'} has no choice '{choice}'{nearest(choice, names)}{listed}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1])
@@ -65,12 +66,19 @@ def _unknown_key(key: str) -> str:
 
 def _default_config() -> Any:
     from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
     from metagen.cli import conf_dir
 
+    # Choices of groups decide which keys there are, so those that the user made take part.
+    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[\w/@]+=[\w/]+", word)]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return OmegaConf.to_container(compose("config"), resolve=False)
+        try:
+            cfg = compose("config", chosen)
+        except HydraException:
+            cfg = compose("config")
+    return OmegaConf.to_container(cfg, resolve=False)
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -78,7 +78,7 @@ class Judge:
         # the global state is put back: to judge an experiment must not change it
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model = self._make(ways=len(self.classes))
+            self.model: Any = self._make(ways=len(self.classes))
             file = self.cache / f"judge-{self._hash(bank)}.pt"
             if not self._load(file):
                 self._train(x[~held], labels[~held], bank.name)
@@ -115,7 +115,9 @@ class Judge:
 
     def _test(self, x: Tensor, y: Tensor) -> float:
         self.model.eval()
-        right = [(self(a.float() / 255).argmax(-1) == b) for a, b in zip(x.split(1024), y.split(1024), strict=True)]
+        right = [
+            (self(a.float() / 255).argmax(-1) == b) for a, b in zip(x.split(1024), y.split(1024), strict=True)
+        ]
         return 100 * float(torch.cat(right).double().mean())
 
     def _hash(self, bank: Images) -> str:

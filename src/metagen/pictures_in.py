@@ -21,6 +21,7 @@ INK_SIDE = 20 / 28  # of the picture's side is the ink's longer side, as in MNIS
 STROKE = 2 / 28  # of the picture's side is the thinnest stroke: a hair's line would fade in the resize
 FAINTEST = 0.06  # of the range from black to white is the faintest ink
 EDGE = 0.25  # of the full ink is what still counts as a stroke's body
+GRAIN = 12  # pixels is the largest speck of a noisy picture that cannot be a stroke
 JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -142,8 +143,9 @@ def _ink(rgb: Array) -> Array | None:
     p = residual @ axis
     # few pixels are ink and they are far from the background: the long tail is theirs
     p = p if (p**3).sum() >= 0 else -p
-    if _noise(p) > FAINTEST:
-        p = ndimage.gaussian_filter(p, max(p.shape) / WORK_SIDE)
+    grainy = _noise(p) > FAINTEST
+    if grainy:
+        p = ndimage.gaussian_filter(p, min(1, max(p.shape) / 400))
     noise = _noise(p)
     clear = p[p > max(noise, FAINTEST)]
     if clear.size == 0:
@@ -155,6 +157,8 @@ def _ink(rgb: Array) -> Array | None:
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
     areas[np.setdiff1d(labels, labels[p > full / 2])] = 0
+    if grainy and areas.max() < GRAIN:
+        return None
     strong = (areas >= 0.005 * areas.sum())[labels] & (labels > 0)  # the rest is dust
     # soft edges stay, what is faint and far from any stroke does not
     near = ndimage.binary_dilation(strong, np.ones((3, 3)), iterations=max(2, max(p.shape) // 200))

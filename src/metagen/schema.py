@@ -20,6 +20,9 @@ GLOBALS: dict[str, Any] = {
     "vectorize": Literal["auto", "loop", "vmap"],
     "checkpoint": str | None,
 }
+NODES = (
+    "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",
+)  # fmt: skip
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -28,7 +31,10 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         MetagenError: an unknown key (with the nearest right one), a missing or mistyped value.
     """
+    known = [*GLOBALS, *NODES]
     for key, value in config.items():
+        if key not in known:
+            raise MetagenError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
         if key in GLOBALS and not fits(value, GLOBALS[key]):
             raise MetagenError(f"{key}={value}: expected {describe(GLOBALS[key])}")
         _check_node(value, key)
@@ -57,7 +63,7 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
         if key not in parameters and not open_ended:
             raise MetagenError(
                 f"{path}.{key} is no argument of {node['_target_']}{nearest(key, parameters)} "
-                f"It takes {', '.join(parameters)}."
+                f"(it takes {', '.join(parameters)})"
             )
         if not fits(value, hints.get(key, Any)):
             raise MetagenError(f"{path}.{key}={value}: expected {describe(hints[key])}")

@@ -1,6 +1,7 @@
 """The jobs behind ``metagen train`` and ``metagen evaluate``."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
@@ -86,10 +87,12 @@ def _trainer(cfg: DictConfig, folder: Path, validated: bool = False) -> L.Traine
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
+    # A log file has no use for a line at every step.
+    progress = TQDMProgressBar(refresh_rate=5 if sys.stderr.isatty() else 100)
     return instantiate(
         cfg.trainer,
         default_root_dir=str(folder),
-        callbacks=[checkpoints, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
+        callbacks=[checkpoints, progress, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
         logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
     )
 

@@ -37,12 +37,16 @@ def test_equal_contents_are_equal_bytes(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    with pytest.raises(MetagenError, match="No space left"), atomic(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
+
+    def fail(error: Exception) -> None:
+        with atomic(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(RuntimeError):
+        fail(RuntimeError())
+    with pytest.raises(MetagenError, match="No space left"):
+        fail(OSError(28, "No space left on device"))
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
     assert path.read_text() == "old"
 

@@ -40,7 +40,7 @@ def permute(images: Tensor, permutation: Tensor) -> Tensor:
     b, k, p = images.shape
     rows = images.transpose(1, 2).reshape(b * p, k)  # a pixel's K values move together: 2x faster
     index = torch.arange(b).unsqueeze(1) * p + permutation
-    return rows.index_select(0, index.reshape(-1)).reshape(b, p, k).transpose(1, 2)
+    return rows.index_select(0, index.reshape(-1)).reshape(b, p, k).transpose(1, 2).contiguous()
 
 
 def dilate(images: Tensor, amount: Tensor) -> Tensor:

@@ -128,9 +128,9 @@ class _Decoder(nn.Module):
         super().__init__()
         self.mix = nn.Sequential(nn.Linear(latent + row, hidden), nn.SiLU())
         self.drawn = nn.Linear(hidden, 49 * channels // 2)
-        self.enter = _Film(nn.Conv2d(maps + channels // 2, 2 * channels, 3, padding=1), hidden)
-        self.refine = _Film(nn.Conv2d(2 * channels, 2 * channels, 3, padding=1), hidden)
-        self.up = _Film(nn.ConvTranspose2d(2 * channels, channels, 4, 2, 1), hidden)
+        self.enter = _Film(nn.Conv2d(maps + channels // 2, 2 * channels, 3, padding=1, bias=False), hidden)
+        self.refine = _Film(nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, bias=False), hidden)
+        self.up = _Film(nn.ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False), hidden)
         self.pixels = nn.ConvTranspose2d(channels, 1, 4, 2, 1)
         self.maps = maps
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise MetagenError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         # the reason of a failure must not be hidden by the failure to clean up after it
-        try:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
@@ -56,7 +54,7 @@ def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:
     Raises:
         MetagenError: an array could be read back only by unpickling, which nobody should do.
     """
-    plain = {name: np.asarray(a) for name, a in arrays.items()}
+    plain: dict[str, Any] = {name: np.asarray(a) for name, a in arrays.items()}
     for name, array in plain.items():
         if array.dtype.hasobject:
             raise MetagenError(f"array {name!r} of {path} must hold numbers or strings, not objects")

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from metagen.report.files import write_png
@@ -100,9 +101,7 @@ def _grid(
     write_png(path, page)
 
 
-def adaptation_plot(
-    curve: Sequence[Mapping[str, Any]], metrics: Mapping[str, Described], path: Path
-) -> None:
+def adaptation_plot(curve: Sequence[Mapping[str, Any]], metrics: Mapping[str, Described], path: Path) -> None:
     """Draw each metric over the adaptation steps with its 95 % band, one panel a metric.
 
     Args:
@@ -129,7 +128,7 @@ def adaptation_plot(
         else:
             axes.fill_between(steps, mean - half, mean + half, color="C0", alpha=0.25, linewidth=0)
             axes.plot(steps, mean, color="C0", marker="o" if len(steps) <= 30 else "", markersize=3.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if not np.isfinite(mean).any():
             axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", color="0.5")
             axes.set(xticks=[], yticks=[])

@@ -62,6 +62,8 @@ def _terminal(head: list[str], rows: list[list[str]], left: list[bool]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     lines.insert(1, ["─" * width for width in widths])
     return "\n".join(
-        "  ".join(c.ljust(w) if a else c.rjust(w) for c, w, a in zip(line, widths, left, strict=True)).rstrip()
+        "  ".join(
+            c.ljust(w) if a else c.rjust(w) for c, w, a in zip(line, widths, left, strict=True)
+        ).rstrip()
         for line in lines
     )

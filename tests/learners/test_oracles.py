@@ -1,0 +1,245 @@
+"""Learners against closed forms on a quadratic, and against the rules of their papers."""
+
+import pytest
+import torch
+from conftest import build_pair, random_episodes
+from torch import nn
+
+from metagen import rng
+from metagen.episode import Episode, Shots
+from metagen.errors import MetagenError
+from metagen.learners.base import Learner
+from metagen.learners.chain import Chain
+from metagen.learners.gradient_descent import GradientDescent
+from metagen.learners.reptile import Reptile
+from metagen.learners.rules import Adam, LearnedRates, Sgd
+from metagen.learners.scratch import Scratch
+from metagen.learners.transfer import Transfer
+from metagen.models.base import Model
+from metagen.objective import Objective
+from metagen.vectorize import vmap
+
+DIM, RATE = 4, 0.1
+
+
+class Quadratic(Model):
+    """L(w; shots) = 1/2 (w - m)' A (w - m) with m the mean of the images."""
+
+    kind = "classify"
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        root = torch.randn(DIM, DIM, dtype=torch.float64, generator=generator)
+        self.w = nn.Parameter(torch.randn(DIM, dtype=torch.float64, generator=generator))
+        self.curvature = root @ root.T / DIM + torch.eye(DIM, dtype=torch.float64)
+
+    def loss(self, shots):
+        gap = self.w - shots.x.reshape(-1, DIM).mean(0)
+        return 0.5 * gap @ self.curvature @ gap
+
+
+def quadratic_episode():
+    generator = torch.Generator().manual_seed(1)
+
+    def shots(k):
+        x = torch.randn(2, k, 1, 1, DIM, dtype=torch.float64, generator=generator)
+        return Shots(x, torch.zeros(2, k, dtype=torch.int64), rng.key(0))
+
+    return Episode(shots(3), shots(5), torch.tensor([0, 1]))
+
+
+def bound(learner):
+    objective = Objective(Quadratic())
+    learner.bind(objective, 2)
+    return learner, objective
+
+
+def meta_grad(learner, objective, episode):
+    params = objective.params()
+    (grad,) = torch.autograd.grad(learner.meta_loss(objective, params, episode), [params["w"]])
+    return grad
+
+
+def closed_form(objective, episode, steps):
+    a = episode.support.x.reshape(-1, DIM).mean(0)
+    b = episode.query.x.reshape(-1, DIM).mean(0)
+    curvature = objective.model.curvature
+    contraction = torch.linalg.matrix_power(torch.eye(DIM, dtype=torch.float64) - RATE * curvature, steps)
+    w = objective.params()["w"].detach()
+    phi = a + contraction @ (w - a)
+    return phi, contraction, curvature @ (phi - b)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 10])
+def test_maml_equals_its_closed_form(steps):
+    learner, objective = bound(GradientDescent(Sgd(RATE), steps))
+    episode = quadratic_episode()
+    phi, contraction, query_grad = closed_form(objective, episode, steps)
+    adapted = learner.adapt(objective, objective.params(), episode.support)["w"]
+    torch.testing.assert_close(adapted, phi, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        meta_grad(learner, objective, episode), contraction.T @ query_grad, rtol=1e-11, atol=1e-12
+    )
+
+
+def test_fomaml_is_the_query_gradient_at_the_adapted_weights():
+    learner, objective = bound(GradientDescent(Sgd(RATE), 3, first_order=True))
+    episode = quadratic_episode()
+    _, contraction, query_grad = closed_form(objective, episode, 3)
+    grad = meta_grad(learner, objective, episode)
+    torch.testing.assert_close(grad, query_grad, rtol=1e-11, atol=1e-12)
+    assert not torch.allclose(grad, contraction.T @ query_grad), "and that is not MAML's"
+
+
+@pytest.mark.parametrize("model", ["conv4", "vae"])
+def test_fomaml_is_the_query_gradient_of_a_network(model):
+    _, learner, objective = build_pair(model, "fomaml")
+    episode = Episode(*(_first(part) for part in random_episodes(tasks=1)[:2]), torch.arange(3))
+    params = objective.params()
+    loss = learner.meta_loss(objective, params, episode)
+    grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+    phi = learner.adapt(objective, params, episode.support)
+    phi = {n: p.detach().requires_grad_() for n, p in phi.items()}
+    expected = torch.autograd.grad(objective.loss(phi, episode.query), list(phi.values()), allow_unused=True)
+    for name, grad, want in zip(params, grads, expected, strict=True):
+        if want is not None and name in objective.model.per_class:
+            want = want.sum_to_size(params[name].shape)
+        assert (grad is None) == (want is None)
+        if grad is not None:
+            torch.testing.assert_close(grad, want, rtol=1e-10, atol=1e-12)
+
+
+def _first(shots):
+    return Shots(*(field[0] for field in shots))
+
+
+def test_reptile_moves_theta_by_epsilon_towards_phi():
+    learner, objective = bound(Reptile(Sgd(RATE), 4, first_order=True))
+    episode = quadratic_episode()
+    params, epsilon = objective.params(), 0.3
+    start = params["w"].detach().clone()
+    phi = learner.adapt(objective, params, episode.join())["w"].detach()
+    optimizer = torch.optim.SGD([objective.model.w], lr=epsilon)
+    learner.meta_loss(objective, params, episode).backward()
+    optimizer.step()
+    torch.testing.assert_close(objective.model.w.detach(), start + epsilon * (phi - start))
+
+
+def test_reptile_averages_tasks_and_rows_of_the_context():
+    _, learner, objective = build_pair("vae", "reptile")
+    episodes = random_episodes()
+    params = objective.params()
+    vmap(lambda e: learner.meta_loss(objective, params, e))(episodes).mean().backward()
+    with torch.no_grad():
+        phi = vmap(lambda e: learner.adapt(objective, params, e.join()))(episodes)
+    for name in learner.names:
+        mean = phi[name].mean(0)
+        if name in objective.model.per_class:
+            mean = mean.mean(0, keepdim=True)
+        torch.testing.assert_close(params[name].grad, params[name].detach() - mean, rtol=1e-9, atol=1e-11)
+
+
+def test_meta_sgd_with_its_starting_rates_is_maml():
+    episode = quadratic_episode()
+    maml, objective = bound(GradientDescent(Sgd(RATE), 3))
+    meta_sgd, same = bound(GradientDescent(LearnedRates(RATE), 3))
+    torch.testing.assert_close(meta_grad(maml, objective, episode), meta_grad(meta_sgd, same, episode))
+    loss = meta_sgd.meta_loss(same, same.params(), episode)
+    (rates,) = torch.autograd.grad(loss, list(meta_sgd.parameters()))
+    assert rates.shape == (DIM,)
+    assert rates.abs().min() > 0, "the rates learn, too"
+
+
+def test_anil_of_all_layers_is_maml():
+    episode = quadratic_episode()
+    maml, objective = bound(GradientDescent(Sgd(RATE), 3))
+    anil, same = bound(GradientDescent(Sgd(RATE), 3, adapts=["w"]))
+    assert torch.equal(meta_grad(maml, objective, episode), meta_grad(anil, same, episode))
+
+
+@pytest.mark.parametrize("model", ["conv4", "basenet", "vae"])
+def test_anil_moves_the_head_alone(model):
+    model, learner, objective = build_pair(model, "anil")
+    support = _first(random_episodes().support)
+    before = objective.for_ways(objective.params(), 3)
+    after = learner.adapt(objective, objective.params(), support)
+    moved = {n for n in before if not torch.equal(before[n], after[n])}
+    assert moved == set(learner.names)
+    assert 0 < len(moved) < len(before)
+
+
+def test_adam_rule_equals_torch_adam():
+    learner, objective = bound(GradientDescent(Adam(0.05), 7))
+    episode = quadratic_episode()
+    mine = learner.adapt(objective, objective.params(), episode.support)["w"]
+    model = Quadratic()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(7):
+        optimizer.zero_grad()
+        model.loss(episode.support).backward()
+        optimizer.step()
+    torch.testing.assert_close(mine, model.w, rtol=1e-6, atol=1e-8)
+
+
+def test_chain_goes_on_where_the_first_learner_stopped():
+    episode = quadratic_episode()
+    whole, objective = bound(GradientDescent(Sgd(RATE), 5))
+    chain, same = bound(Chain(GradientDescent(Sgd(RATE), 2), GradientDescent(Sgd(RATE), 3)))
+    a = whole.adapt(objective, objective.params(), episode.support)["w"]
+    b = chain.adapt(same, same.params(), episode.support)["w"]
+    torch.testing.assert_close(a, b)
+    with pytest.raises(MetagenError, match="scratch"):
+        Chain(Scratch(Sgd(RATE), 2), GradientDescent(Sgd(RATE), 3))
+
+
+@pytest.mark.parametrize("model", ["conv4", "vae"])
+def test_transfer_pretrains_on_the_training_classes_and_starts_from_their_mean(model):
+    model, learner, objective = build_pair(model, "transfer", classes=8)
+    assert isinstance(learner, Transfer)
+    episode = Episode(*(_first(part) for part in random_episodes()[:2]), torch.tensor([5, 0, 7]))
+    params = objective.params()
+    learner.meta_loss(objective, params, episode).backward()
+    for name in model.per_class:
+        table = dict(learner.named_parameters())[f"tables.{name.replace('.', '/')}"]
+        assert table.shape[0] == 8
+        used = table.grad.abs().reshape(8, -1).sum(1) > 0
+        if model.kind == "generate":
+            assert used.nonzero().flatten().tolist() == [0, 5, 7], "only the rows of the episode's classes"
+        start = learner.begin(objective, params, episode.support).params[name]
+        torch.testing.assert_close(start, table.mean(0, keepdim=True).expand_as(start))
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_amortized_is_invariant_to_the_order_of_the_support(shots):
+    _, learner, objective = build_pair("vae", "amortized")
+    support = _first(random_episodes(shots=shots).support)
+    flipped = support._replace(x=support.x.flip(1))
+    one, two = (learner.adapt(objective, objective.params(), s)["context"] for s in (support, flipped))
+    torch.testing.assert_close(one, two)
+
+
+def test_a_generator_takes_any_number_of_ways():
+    for name in ("maml", "amortized", "chain", "transfer"):
+        _, learner, objective = build_pair("vae", name)
+        for ways in (1, 2, 7):
+            support = _first(random_episodes(ways=ways).support)
+            assert learner.adapt(objective, objective.params(), support, 1)["context"].shape[0] == ways
+
+
+def test_wrong_number_of_outputs_says_what_to_set():
+    _, learner, objective = build_pair("conv4", "maml", ways=3)
+    support = _first(random_episodes(ways=5).support)
+    with pytest.raises(MetagenError, match=r"model\.ways=5"):
+        learner.adapt(objective, objective.params(), support)
+
+
+def test_bad_arguments():
+    with pytest.raises(MetagenError, match="positive"):
+        Sgd(0)
+    with pytest.raises(MetagenError, match="steps=-1"):
+        Learner(-1)
+    with pytest.raises(MetagenError, match="patterns"):
+        GradientDescent(Sgd(RATE), adapts="heads")
+    with pytest.raises(MetagenError, match="no such parameters"):
+        bound(GradientDescent(Sgd(RATE), adapts=["context"]))
