@@ -1,6 +1,5 @@
 """What the tests share: composing configurations, drawing random episodes."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from metagen.cli import conf_dir
 from metagen.episode import Episode, Shots
 from metagen.errors import MetagenError
 from metagen.objective import Objective
-
-torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 def choices(group: str) -> list[str]:
@@ -47,14 +44,19 @@ def random_episodes(tasks=2, ways=3, shots=2, queries=2, seed=0, dtype=torch.flo
 def narrow(node):
     """A model's configuration with an eighth of every width (an integer of 16 or more)."""
     fixed = ("ways", "size")
-    return node | {k: max(4, v // 32 * 4) for k, v in node.items() if isinstance(v, int) and v >= 16 and k not in fixed}
+    return node | {
+        k: max(4, v // 32 * 4) for k, v in node.items() if isinstance(v, int) and v >= 16 and k not in fixed
+    }
 
 
 def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
     """Model, learner and objective in float64, bound; raises MetagenError where they do not fit."""
     cfg = composed(f"model={model_name}", f"learner={learner_name}", f"task.ways={ways}", *extra)
     torch.manual_seed(0)
-    model, learner = instantiate(narrow(OmegaConf.to_container(cfg.model, resolve=True))), instantiate(cfg.learner)
+    model, learner = (
+        instantiate(narrow(OmegaConf.to_container(cfg.model, resolve=True))),
+        instantiate(cfg.learner),
+    )
     objective = Objective(model.double())
     learner.bind(objective, classes)
     for module in learner.modules():

@@ -22,7 +22,9 @@ def imports(path):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: absolute imports only"
-            names = [f"{node.module}.{a.name}" if node.module == "metagen" else node.module for a in node.names]
+            names = [
+                f"{node.module}.{a.name}" if node.module == "metagen" else node.module for a in node.names
+            ]
         yield from (name.split(".")[1] for name in names if name.startswith("metagen."))
 
 

@@ -89,12 +89,16 @@ def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         experiment.load_state_dict(saved["state_dict"])
     except FileNotFoundError as error:
-        raise MetagenError(f"no checkpoint at {path}: train first, or name a run folder that has one") from error
+        raise MetagenError(
+            f"no checkpoint at {path}: train first, or name a run folder that has one"
+        ) from error
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise MetagenError(f"{path} does not fit this model and learner: {reason}") from error
     except Exception as error:
-        raise MetagenError(f"{path} is no readable checkpoint ({type(error).__name__}): train again") from error
+        raise MetagenError(
+            f"{path} is no readable checkpoint ({type(error).__name__}): train again"
+        ) from error
     return int(saved["global_step"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metagen import __version__
-from metagen.errors import Interrupted, MetagenError, nearest
+from metagen.errors import MetagenError, TrainingInterruptedError, nearest
 
 USAGE = """\
 metagen: experiments in meta-learning for image generation
@@ -110,7 +110,7 @@ def _hydra(task: str, argv: list[str]) -> int:
         try:
             with guarded():
                 return getattr(train, task)(cfg, echo)
-        except Interrupted as error:
+        except TrainingInterruptedError as error:
             # Hydra lets a SystemExit pass and so ends a sweep; other errors it would print itself.
             raise SystemExit(_report(error)) from None
         except Exception as error:
@@ -130,7 +130,9 @@ def _train(argv: list[str]) -> int:
 
 def _evaluate(argv: list[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
-        echo("metagen evaluate RUN [overrides]\n\n  RUN  a run's folder; its best checkpoint is evaluated anew")
+        echo(
+            "metagen evaluate RUN [overrides]\n\n  RUN  a run's folder; its best checkpoint is evaluated anew"
+        )
         return 0
     if not argv or argv[0].startswith("-"):
         return _fail("evaluate needs a run's folder: metagen evaluate outputs/DATE/TIME", 2)

@@ -21,11 +21,15 @@ def compare(folders: Sequence[Path], by: Sequence[str] | None = None, markdown: 
     Raises:
         MetagenError: there is no finished run, or the runs were judged on different episodes.
     """
-    runs = [json.loads(path.read_text()) for folder in folders for path in sorted(folder.rglob("metrics.json"))]
+    runs = [
+        json.loads(path.read_text()) for folder in folders for path in sorted(folder.rglob("metrics.json"))
+    ]
     if not runs:
         raise MetagenError(f"no finished run below {', '.join(map(str, folders))}: metrics.json is in none")
     if len({run["episodes"]["sha256"] for run in runs}) > 1:
-        raise MetagenError("the runs were judged on different episodes: compare those of one task and data set")
+        raise MetagenError(
+            "the runs were judged on different episodes: compare those of one task and data set"
+        )
     overrides = [_overrides(run) for run in runs]
     keys = list(by) if by else _differing(overrides)
     rows = [

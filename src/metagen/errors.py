@@ -19,7 +19,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
-class Interrupted(MetagenError):
+class TrainingInterruptedError(MetagenError):
     """Ctrl-C during training, after the last state was saved."""
 
     code = 130

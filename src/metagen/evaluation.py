@@ -87,7 +87,9 @@ class Evaluation:
         labels = self.labels.to(batch.classes.device)[batch.classes]
         for t in range(batch.classes.shape[0]):
             support, query, _ = (_take(part, t) for part in batch)
-            outcome = Outcome(support, query, labels[t], losses[t], _take(samples, t), _take(logits, t), self.judge)
+            outcome = Outcome(
+                support, query, labels[t], losses[t], _take(samples, t), _take(logits, t), self.judge
+            )
             for name, metric in self.metrics.items():
                 self.values[step][name].append(float(metric(outcome)))
         if step == self.steps and self.shown is None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metagen.episode import Episode
 from metagen.errors import MetagenError
 from metagen.evaluation import Evaluation
+from metagen.learners.base import Learner
 from metagen.objective import Objective
 from metagen.vectorize import backend
 
@@ -31,7 +32,7 @@ class Experiment(L.LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        learner: nn.Module,
+        learner: Learner,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         vectorize: str = "auto",
@@ -39,7 +40,8 @@ class Experiment(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters("classes", logger=False)
-        self.model, self.learner = model, learner
+        self.model = model
+        self.learner: Learner = learner
         self._optimizer, self._scheduler = optimizer, scheduler
         self.objective = Objective(model)
         learner.bind(self.objective, classes)

@@ -39,6 +39,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _config_error(errors: list[Any]) -> str:
+    for error in errors:
+        if override := getattr(error, "override", None):
+            return f"cannot read '{override}': {str(error).splitlines()[0]}"
     text = " ".join(str(error) for error in errors)
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
@@ -54,7 +55,7 @@ def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: S
     return f"{count} x {n} images from {count} classes of {shots}\nsamples {out / 'samples.png'}"
 
 
-def _samples(cfg, checkpoint: Path, pictures: Tensor, n: int, seed: int) -> np.ndarray:  # noqa: ANN001
+def _samples(cfg: DictConfig, checkpoint: Path, pictures: Tensor, n: int, seed: int) -> np.ndarray:
     """Adapt to uint8 pictures (N, K, H, W) and return uint8 samples (N, n, H, W)."""
     classes = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]["classes"]
     experiment = build_experiment(cfg, classes)

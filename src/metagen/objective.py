@@ -1,12 +1,26 @@
 """A model as a pure function of its parameters."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metagen.episode import Params, Shots
 from metagen.errors import MetagenError
+
+
+class ModelLike(Protocol):
+    """What a learner knows of a model (see :class:`metagen.models.base.Model`)."""
+
+    kind: str
+    per_class: tuple[str, ...]
+    head: tuple[str, ...]
+    encoder: tuple[str, ...]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Return the parameters by name."""
+        ...
 
 
 class _Method(nn.Module):
@@ -28,7 +42,7 @@ class Objective:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model: ModelLike = model  # type: ignore[assignment]
         self._method = _Method(model)
 
     def params(self) -> Params:

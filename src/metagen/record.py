@@ -67,9 +67,7 @@ def _write_samples(parts: Parts, evaluation: Evaluation, folder: Path) -> None:
         samples_grid(support, samples, classes, folder / "samples.png")
     elif shown.logits is not None:
         query, predicted = to_uint8(shown.query), shown.logits.argmax(-1).view(shown.query.shape[:2]).numpy()
-        write_npz(
-            folder / "samples.npz", support=support, query=query, predicted=predicted, classes=classes
-        )
+        write_npz(folder / "samples.npz", support=support, query=query, predicted=predicted, classes=classes)
         predictions_grid(support, query, predicted, classes, folder / "samples.png")
 
 
@@ -87,7 +85,9 @@ def git_commit() -> str | None:
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", *args], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
         return done.stdout.strip()
 
     try:

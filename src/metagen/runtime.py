@@ -28,8 +28,12 @@ def guarded() -> Iterator[None]:
         if _is_empty(folder):
             logging.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+            here = Path.cwd()
+            # outputs/DATE and outputs go, too, where they are empty now.
             with suppress(OSError):
-                folder.parent.rmdir()
+                for parent in folder.parents:
+                    if here in parent.parents:
+                        parent.rmdir()
         raise
 
 

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from hydra.utils import get_object
 
 from metagen.errors import MetagenError, nearest
@@ -68,7 +69,9 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
         if not fits(value, hints.get(key, Any)):
             raise MetagenError(f"{path}.{key}={value}: expected {describe(hints[key])}")
     if not node.get("_partial_", False):
-        required = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        required = [
+            n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
         for name in required:
             if name not in node:
                 raise MetagenError(f"{path}.{name} is missing: {node['_target_']} needs it")
@@ -102,7 +105,8 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
-    return True
+    # A tensor or a module cannot be written in YAML but as a node.
+    return not (inspect.isclass(hint) and issubclass(hint, torch.Tensor | torch.nn.Module))
 
 
 def describe(hint: Any) -> str:
@@ -114,5 +118,11 @@ def describe(hint: Any) -> str:
         return "one of " + ", ".join(map(str, args))
     if origin in (list, tuple, Sequence):
         return "a list of " + describe(args[0]) if args else "a list"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        type(None): "null",
+    }
     return names.get(hint, getattr(hint, "__name__", str(hint)))

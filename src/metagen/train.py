@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
 from metagen.build import Parts, build, build_evaluation, load_checkpoint
-from metagen.errors import Interrupted
+from metagen.errors import TrainingInterruptedError
 from metagen.record import flatten, write_record
 from metagen.report.table import metrics_table
 
@@ -45,7 +45,7 @@ def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
 
     Raises:
         MetagenError: bad input; nothing was written.
-        Interrupted: Ctrl-C; ``checkpoints/last.ckpt`` is written.
+        TrainingInterruptedError: Ctrl-C; ``checkpoints/last.ckpt`` is written.
     """
     parts, folder = build(cfg), run_folder()
     if cfg.checkpoint:
@@ -88,11 +88,11 @@ def _trainer(cfg: DictConfig, folder: Path, validated: bool = False) -> L.Traine
         enable_version_counter=False,
     )
     # A log file has no use for a line at every step.
-    progress = TQDMProgressBar(refresh_rate=5 if sys.stderr.isatty() else 100)
+    bar = [TQDMProgressBar(5 if sys.stderr.isatty() else 100)] if cfg.trainer.enable_progress_bar else []
     return instantiate(
         cfg.trainer,
         default_root_dir=str(folder),
-        callbacks=[checkpoints, progress, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
+        callbacks=[checkpoints, *bar, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
         logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
     )
 
@@ -105,7 +105,7 @@ def _fit(trainer: L.Trainer, parts: Parts, folder: Path) -> None:
         if not trainer.interrupted:
             raise
     if trainer.interrupted:
-        raise Interrupted(trainer.global_step, folder)
+        raise TrainingInterruptedError(trainer.global_step, folder)
 
 
 def _evaluate(

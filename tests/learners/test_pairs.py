@@ -6,9 +6,7 @@ from conftest import PAIRS, REFUSED, build_pair, choices, random_episodes
 
 from metagen.vectorize import loop, vmap
 
-META_TRAINED = [
-    (model, learner) for model, learner in PAIRS if build_pair(model, learner)[1].meta_trained
-]
+META_TRAINED = [(model, learner) for model, learner in PAIRS if build_pair(model, learner)[1].meta_trained]
 
 # Where a meta-loss holds parts constant by design (Reptile), the rule has a test of its own.
 EXACT = [pair for pair in META_TRAINED if not build_pair(*pair)[1].surrogate]
@@ -18,7 +16,10 @@ def episodes_for(learner, seed=0):
     episodes = random_episodes(seed=seed)
     if learner.few_shot:
         return episodes
-    one_row = lambda shots: shots._replace(x=shots.x.flatten(1, 2)[:, None], y=shots.y.flatten(1, 2)[:, None])
+
+    def one_row(shots):
+        return shots._replace(x=shots.x.flatten(1, 2)[:, None], y=shots.y.flatten(1, 2)[:, None])
+
     return episodes._replace(support=one_row(episodes.support), query=one_row(episodes.query))
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ def download(folder: Path, files: Mapping[str, Remote], name: str) -> None:
     Raises:
         MetagenError: no source works, or the folder cannot be written.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     for file, remote in files.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +47,16 @@ def download(folder: Path, files: Mapping[str, Remote], name: str) -> None:
                 os.replace(Path(partial, file), folder / file)
         except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
+            _remove_empty(made)
             absent = [file for file in files if not (folder / file).is_file()]
             raise MetagenError(missing(name, folder, absent, reason)) from error
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Take the folders away that were made for nothing, the innermost first."""
+    for path in folders:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def missing(name: str, folder: Path, files: Sequence[str], reason: str) -> str:

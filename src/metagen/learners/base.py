@@ -66,9 +66,7 @@ class Learner(nn.Module):
         """Return the state after step ``index`` (from 0). A learner without steps stays."""
         return state
 
-    def adapt(
-        self, objective: Objective, params: Params, support: Shots, steps: int | None = None
-    ) -> Params:
+    def adapt(self, objective: Objective, params: Params, support: Shots, steps: int | None = None) -> Params:
         """Return phi after ``steps`` steps (``None``: the number used in meta-training)."""
         state = self.begin(objective, params, support)
         for index in range(self.steps if steps is None else steps):

@@ -50,7 +50,8 @@ class GradientDescent(Learner):
     def bind(self, objective: Objective, classes: int) -> None:
         """Find the parameters that move and create their learned rates, if any."""
         model, params = objective.model, objective.params()
-        wanted = {"all": ("*",), "head": model.head}.get(self.adapts, self.adapts)  # type: ignore[arg-type]
+        named = {"all": ("*",), "head": model.head}
+        wanted = named[self.adapts] if isinstance(self.adapts, str) else self.adapts
         names = [n for n in params if _matches(n, wanted) and not _matches(n, model.encoder)]
         if not names:
             raise MetagenError(

@@ -1,5 +1,6 @@
 """Reptile."""
 
+import torch
 from torch import Tensor
 
 from metagen.episode import Episode, Params
@@ -26,4 +27,5 @@ class Reptile(GradientDescent):
         phi = self.adapt(objective, params, shots)
         ways = shots.x.shape[0]
         share = {n: 1 / ways if n in objective.model.per_class else 1.0 for n in self.names}
-        return sum(0.5 * share[n] * (start[n] - phi[n].detach()).square().sum() for n in self.names)
+        gaps = [share[n] * (start[n] - phi[n].detach()).square().sum() for n in self.names]
+        return 0.5 * torch.stack(gaps).sum()

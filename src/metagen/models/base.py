@@ -53,8 +53,8 @@ class Generator(Model):
     """
 
     kind = "generate"
-    per_class = ("context",)
-    head = ("context",)
+    per_class: ClassVar[tuple[str, ...]] = ("context",)
+    head: ClassVar[tuple[str, ...]] = ("context",)
     context: nn.Parameter
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The standard backbone of few-shot classification."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -51,9 +53,7 @@ class Conv4(Classifier):
         if size < 16:
             raise MetagenError(f"model.size={size}: Conv4 pools four times, give at least 16")
         widths = [channels] + [filters] * 4
-        self.body = nn.Sequential(
-            *(self._block(*pair) for pair in zip(widths, widths[1:], strict=False)), nn.Flatten()
-        )
+        self.body = nn.Sequential(*(self._block(*pair) for pair in pairwise(widths)), nn.Flatten())
         self.readout = nn.Linear(filters * (size // 16) ** 2, ways)
 
     @staticmethod

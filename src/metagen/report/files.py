@@ -44,8 +44,13 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     Tensors and arrays become lists, other unknown objects (paths, versions) their ``str``.
     """
     text = json.dumps(_plain(obj), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8."""
     with atomic(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:

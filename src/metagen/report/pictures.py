@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,13 +19,6 @@ TILE = 56  # pixels on the screen, about
 INK, GREY, RED, PAPER = (30, 30, 30), (110, 110, 110), (214, 39, 40), (255, 255, 255)
 
 Path = str | os.PathLike[str]
-
-
-class Described(Protocol):
-    """The part of a metric that a plot's axis shows."""
-
-    unit: Any
-    better: Any
 
 
 def samples_grid(support: np.ndarray, samples: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -101,7 +94,7 @@ def _grid(
     write_png(path, page)
 
 
-def adaptation_plot(curve: Sequence[Mapping[str, Any]], metrics: Mapping[str, Described], path: Path) -> None:
+def adaptation_plot(curve: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], path: Path) -> None:
     """Draw each metric over the adaptation steps with its 95 % band, one panel a metric.
 
     Args:

@@ -1,0 +1,259 @@
+"""The command line: what a run leaves behind, and one line for every mistake."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metagen.cli import run
+
+QUICK = [
+    "task.episodes=3",
+    "task.val_episodes=2",
+    "task.batch=2",
+    "trainer.max_steps=4",
+    "trainer.val_check_interval=2",
+    "trainer.enable_progress_bar=false",
+    "judge.epochs=1",
+    "judge.min_steps=1",
+    "samples=4",
+    "model.channels=8",
+    "model.hidden=32",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run; its folder."""
+    folder = tmp_path_factory.mktemp("cli")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("METAGEN_CACHE", str(folder / "cache"))
+        assert run(["train", *QUICK, "learner=chain", "hydra.run.dir=run"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def here(trained, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METAGEN_CACHE", str(trained.parent / "cache"))
+    return tmp_path
+
+
+def test_run_folder_holds_what_was_done(trained):
+    for name in (".hydra/config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "metagen.log",
+                 "metrics.json", "samples.png", "samples.npz", "adaptation.png", "episodes.npz"):  # fmt: skip
+        assert (trained / name).is_file(), name
+    assert list(trained.glob("events.out.tfevents.*"))
+    record = json.loads((trained / "metrics.json").read_text())
+    assert record["split"] == {"train": list("0123456"), "val": [], "test": list("789")}
+    assert record["episodes"]["count"] == 3
+    assert len(record["episodes"]["sha256"]) == 64
+    assert set(record["metrics"]) == {"recognised", "negative_elbo", "diversity", "memorisation"}
+    for name, value in record["metrics"].items():
+        assert value["n"] == 3
+        assert value["mean"] == pytest.approx(np.mean(record["per_episode"][name]))
+    assert [point["step"] for point in record["adaptation"]] == [0, 1, 2, 5, 10]
+    assert record["training"]["steps"] == 4
+    assert "learner=chain" in record["overrides"]
+    arrays = np.load(trained / "samples.npz")
+    assert arrays["support"].shape == (3, 5, 28, 28)
+    assert arrays["samples"].shape == (3, 4, 28, 28)
+    assert arrays["samples"].dtype == arrays["support"].dtype == np.uint8
+    assert set(arrays["classes"]) == set("789")
+
+
+def test_checkpoint_loads_without_running_code(trained):
+    saved = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    assert saved["global_step"] in (2, 4)
+
+
+def test_the_same_command_gives_the_same_numbers(trained, here):
+    assert run(["train", *QUICK, "learner=chain", "hydra.run.dir=again"]) == 0
+    records = [json.loads((folder / "metrics.json").read_text()) for folder in (trained, here / "again")]
+    for key in ("metrics", "per_episode", "episodes", "split"):
+        assert records[0][key] == records[1][key], key
+    assert np.array_equal(*(np.load(f / "samples.npz")["samples"] for f in (trained, here / "again")))
+
+
+def test_evaluate_repeats_the_test_in_a_new_folder(trained, here):
+    before = sorted(trained.rglob("*"))
+    assert run(["evaluate", str(trained), "hydra.run.dir=evaluated"]) == 0
+    records = [json.loads((folder / "metrics.json").read_text()) for folder in (trained, here / "evaluated")]
+    assert records[0]["per_episode"] == records[1]["per_episode"]
+    assert sorted(trained.rglob("*")) == before
+    assert run(["evaluate", str(trained), "task.shots=2", "hydra.run.dir=other"]) == 0
+    other = json.loads((here / "other" / "metrics.json").read_text())
+    assert other["episodes"]["sha256"] != records[0]["episodes"]["sha256"]
+
+
+def draw(path, k=2, size=40):
+    path.mkdir(parents=True)
+    for i in range(k):
+        page = np.full((size, size), 255, np.uint8)
+        page[8:32, 10 + 5 * i : 14 + 5 * i] = 0
+        Image.fromarray(page).save(path / f"{i}.png")
+
+
+def test_generate_from_a_folder_of_pictures(trained, here):
+    draw(here / "mine" / "stroke")
+    draw(here / "mine" / "other one")
+    assert run(["generate", str(trained), "--images", "mine", "--out", "new", "--n", "5"]) == 0
+    assert sorted(p.name for p in (here / "new").iterdir()) == [
+        "other one", "samples.npz", "samples.png", "stroke",
+    ]  # fmt: skip
+    arrays = np.load(here / "new" / "samples.npz")
+    assert arrays["samples"].shape == (2, 5, 28, 28)
+    for row, name in enumerate(arrays["classes"]):
+        files = sorted((here / "new" / name).glob("*.png"))
+        assert len(files) == 5
+        assert np.array_equal(np.asarray(Image.open(files[3])), arrays["samples"][row, 3])
+
+
+def test_generate_never_overwrites(trained, here, capsys):
+    draw(here / "mine" / "a")
+    (here / "new").mkdir()
+    (here / "new" / "keep.txt").write_text("x")
+    assert fails(["generate", str(trained), "--images", "mine", "--out", "new"], capsys, "not empty") == 1
+    assert [p.name for p in (here / "new").iterdir()] == ["keep.txt"]
+
+
+def fails(argv, capsys, *words):
+    """Run, expect one line on stderr with these words, return the exit code."""
+    capsys.readouterr()
+    code = run(argv)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("metagen: error: ")
+    for word in words:
+        assert word in lines[0]
+    return code
+
+
+MISTAKES = [
+    (["trian"], ["did you mean 'train'"]),
+    (["train", "learner=mmaml"], ["'mmaml'", "did you mean 'maml'"]),
+    (["train", "experiment=quikstart"], ["did you mean 'quickstart'"]),
+    (["train", "test_data=mnist"], ["test_data"]),
+    (["train", "taks.ways=3"], ["did you mean 'task.ways'"]),
+    (["train", "task.wyas=3"], ["did you mean 'task.ways'"]),
+    (["train", "learner=maml", "learner.rule.rat=1"], ["did you mean 'learner.rule.rate'"]),
+    (["train", "+task.wyas=3"], ["task.wyas", "did you mean 'ways'"]),
+    (["train", "+foo=3"], ["no key 'foo'"]),
+    (["train", "task.ways=["], ["task.ways"]),
+    (["train", "task.ways=abc"], ["task.ways", "whole number"]),
+    (["train", "seed=abc"], ["seed", "whole number"]),
+    (["train", "vectorize=vamp"], ["vectorize", "vmap"]),
+    (["train", "optimizer.lr=fast"], ["optimizer.lr", "number"]),
+    (["train", "task.ways=30"], ["task.ways=30", "classes"]),
+    (["train", "task.shots=500"], ["500 shots", "lower task.shots"]),
+    (["train", "task.test_queries=500"], ["500 queries"]),
+    (["train", "task.test_classes=[1,2]", "task.val_classes=[1]"], ["overlap", "'1'"]),
+    (["train", "task.test_classes=[77]"], ["'77'"]),
+    (["train", "model=conv4"], ["model=vae"]),
+    (["train", "learner=supervised"], ["learner=maml"]),
+    (["train", "task=classify", "model=conv4", "learner=amortized"], ["model=vae", "learner=maml"]),
+    (["train", "task=classify", "model=conv4", "learner=cavia"], ["context", "use "]),
+    (["train", "data=mnist", "data.root=nowhere"], ["nowhere", "train-images-idx3-ubyte", "data=digits"]),
+    (["train", "checkpoint=missing.ckpt"], ["missing.ckpt"]),
+    (["train", "hydra.run.dir=/proc/none"], ["/proc/none"]),
+    (["evaluate"], ["folder"]),
+    (["evaluate", "nowhere"], ["nowhere"]),
+    (["generate", "nowhere", "--images", "mine"], ["nowhere"]),
+    (["compare", "nowhere"], ["nowhere"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), MISTAKES, ids=lambda value: " ".join(value)[:60])
+def test_a_mistake_gets_one_line_and_leaves_nothing(argv, words, tmp_cwd, capsys, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
+    monkeypatch.setattr("sys.argv", ["metagen", *argv])
+    assert fails(argv, capsys, *words) in (1, 2)
+    assert list(tmp_cwd.iterdir()) == []
+
+
+def _no_network(*args, **kwargs):
+    from urllib.error import URLError
+
+    raise URLError("no network")
+
+
+def test_a_run_without_a_checkpoint(trained, here, capsys):
+    (here / "run" / ".hydra").mkdir(parents=True)
+    (here / "run" / ".hydra" / "overrides.yaml").write_text("[]")
+    assert fails(["evaluate", "run"], capsys, "no checkpoint") == 1
+
+
+def test_a_truncated_checkpoint(trained, here, capsys):
+    data = (trained / "checkpoints" / "best.ckpt").read_bytes()
+    Path("broken.ckpt").write_bytes(data[: len(data) // 2])
+    assert fails(["train", "checkpoint=broken.ckpt"], capsys, "broken.ckpt") == 1
+    assert [p.name for p in here.iterdir()] == ["broken.ckpt"]
+
+
+def test_a_checkpoint_of_another_model(trained, here, capsys):
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    assert fails(["train", f"checkpoint={checkpoint}", "model.hidden=8"], capsys, "does not fit") == 1
+
+
+@pytest.mark.parametrize("kind", ["empty", "unequal", "text", "missing"])
+def test_bad_picture_folders(kind, trained, here, capsys):
+    images = here / "mine"
+    if kind != "missing":
+        images.mkdir()
+    if kind == "unequal":
+        draw(images / "a", k=2)
+        draw(images / "b", k=3)
+    if kind == "text":
+        draw(images / "a")
+        (images / "a" / "1.png").write_text("no picture")
+    assert fails(["generate", str(trained), "--images", "mine", "--out", "new"], capsys, "mine") in (1, 2)
+    assert not (here / "new").exists()
+
+
+def test_a_full_disk_gets_one_line(trained, here, capsys, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    assert fails(["train", *QUICK, "hydra.run.dir=run"], capsys, "full") == 1
+
+
+def test_a_sweep_goes_on_after_a_failed_job(here, trained, capsys):
+    code = run(["train", "-m", "learner=supervised,amortized", *QUICK, "hydra.sweep.dir=sweep"])
+    assert code == 1
+    assert sorted(p.parent.name for p in (here / "sweep").rglob("metrics.json")) == ["1"]
+    assert run(["compare", "sweep"]) == 0
+
+
+def test_compare_prints_a_row_for_each_run(trained, here, capsys):
+    assert run(["train", *QUICK, "learner=scratch", "hydra.run.dir=scratch"]) == 0
+    capsys.readouterr()
+    assert run(["compare", str(trained), "scratch", "--markdown", "table.md"]) == 0
+    out = capsys.readouterr().out
+    assert "chain" in out
+    assert "scratch" in out
+    assert "|" in (here / "table.md").read_text()
+
+
+def test_compare_refuses_runs_on_different_episodes(trained, here, capsys):
+    assert run(["train", *QUICK, "learner=scratch", "task.shots=1", "hydra.run.dir=one_shot"]) == 0
+    assert fails(["compare", str(trained), "one_shot"], capsys, "different episodes") == 1
+
+
+def test_help_is_light():
+    import subprocess
+    import sys
+
+    code = "import sys; from metagen.cli import run; run(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, "metagen --help must not import torch"
+    assert "metagen train" in done.stdout
+    code = "import sys; from metagen.cli import run; run(['train', '--help'])"
+    code += "; sys.exit('lightning' in sys.modules or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, "nor metagen train --help"
+    assert "learner:" in done.stdout

@@ -1,0 +1,62 @@
+"""Every experiment file, found by globbing: it composes, fits its constructors, and trains a step."""
+
+import json
+
+import pytest
+from conftest import choices, composed
+from omegaconf import OmegaConf
+
+from metagen.cli import run
+from metagen.judge import Judge
+from metagen.schema import check
+
+pytest_plugins = ["data.data_fixtures"]
+
+TINY = [
+    "trainer.max_steps=1",
+    "trainer.max_epochs=1",
+    "trainer.val_check_interval=1",
+    "trainer.check_val_every_n_epoch=null",
+    "trainer.enable_progress_bar=false",
+    "samples=3",
+]
+FEW = ["task.episodes=2", "task.val_episodes=2", "task.eval_batch=2", "task.batch=2"]
+
+
+@pytest.fixture
+def quick_judge(monkeypatch):
+    """A judge that trains on a handful of the images."""
+    real_fit = Judge._train
+
+    def fit(self, x, y, name):
+        self.epochs, self.min_steps = 1, 0
+        real_fit(self, x[::500], y[::500], name)
+
+    monkeypatch.setattr(Judge, "_train", fit)
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_experiment_composes_and_fits_its_constructors(name):
+    cfg = composed(f"experiment={name}")
+    check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+
+
+def trains_a_step(name):
+    few = FEW if "shots" in composed(f"experiment={name}").task else []
+    assert run(["train", f"experiment={name}", *TINY, *few, "hydra.run.dir=out"]) == 0
+    with open("out/metrics.json") as file:
+        record = json.load(file)
+    assert record["training"]["steps"] in (0, 1)
+    assert all(value["n"] > 0 for value in record["metrics"].values())
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeypatch):
+    monkeypatch.setenv("METAGEN_DATA", str(real_root.resolve()))
+    trains_a_step(name)
+
+
+def test_quickstart_needs_no_data(tmp_cwd, quick_judge, monkeypatch):
+    monkeypatch.setenv("METAGEN_DATA", str(tmp_cwd / "nothing"))
+    trains_a_step("quickstart")
