@@ -47,6 +47,9 @@ def _check_node(node: Any, path: str) -> None:
             _check_call(node, path)
         for key, value in node.items():
             _check_node(value, f"{path}.{key}")
+    if isinstance(node, list):
+        for index, value in enumerate(node):
+            _check_node(value, f"{path}[{index}]")
 
 
 def _check_call(node: Mapping[str, Any], path: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metagen import rng
 from metagen.data import pixels
+from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.draw import distinct
 from metagen.data.split import check_known
@@ -18,7 +19,7 @@ from metagen.errors import MetagenError, nearest
 STAGES = {"train": 0, "val": 1, "test": 2}
 Images = Literal["all", "published_train", "held"]
 
-_CLASSES, _IMAGES, _SUPPORT, _QUERY, _DILATE, _BINARIZE = range(6)
+_CLASSES, _IMAGES, _SUPPORT, _QUERY, _DILATE, _BINARIZE, _AUGMENT = range(7)
 _TURNS = [f"{flip}{turn}" for flip in ("", " mirrored") for turn in ("", " rot90", " rot180", " rot270")]
 
 
@@ -54,6 +55,7 @@ class EpisodeSampler:
         dilation: probability that an episode's strokes are thickened, all by one random amount.
         images: which images: all, the bank's held ones, or the others (``published_train``).
         binarize: ``"threshold"``, ``"bernoulli"`` or None.
+        augment: random changes of the images, in this order, before they are binarized.
 
     Attributes:
         class_ids: (P,) bank label of each pseudo-class.
@@ -77,6 +79,7 @@ class EpisodeSampler:
         dilation: float = 0.0,
         images: Images = "all",
         binarize: str | None = None,
+        augment: Sequence[Augmentation] = (),
     ) -> None:
         if stage not in STAGES:
             raise MetagenError(f"stage is '{stage}': expected {', '.join(STAGES)}{nearest(stage, STAGES)}")
@@ -87,7 +90,7 @@ class EpisodeSampler:
         check_known(classes, bank.names, bank.name, f"the {stage} stage")
         self.bank, self.seed, self.stage = bank, seed, stage
         self.ways, self.shots, self.queries = ways, shots, queries
-        self.dilation, self.binarize = dilation, binarize
+        self.dilation, self.binarize, self.augment = dilation, binarize, tuple(augment)
         self.key = rng.key(seed, STAGES[stage])
 
         label_of = {name: label for label, name in enumerate(bank.names)}
@@ -150,6 +153,8 @@ class EpisodeSampler:
         if self.dilation:
             coin, amount = rng.uniform(rng.fold_in(draw.key, _DILATE), (2,)).unbind(-1)
             x = pixels.dilate(x, amount * (coin < self.dilation))
+        for number, change in enumerate(self.augment):
+            x = change(x, rng.fold_in(draw.key, _AUGMENT + number))
         if self.binarize:
             x = pixels.binarize(x, self.binarize, rng.fold_in(draw.key, _BINARIZE))
         y = torch.arange(n).reshape(1, n, 1).expand(t, n, k)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metagen import rng
+from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler, Images
 from metagen.data.split import Classes, Split, check_known, class_names
@@ -38,6 +39,7 @@ class FewShot:
         symmetries, symmetries_eval: rotations and reflections as classes of their own.
         dilation: probability that the strokes of a training episode are thickened.
         binarize: ``"threshold"``, ``"bernoulli"`` or None.
+        augment: random changes of the training images (:mod:`metagen.data.augment`).
         eval_seed: seed of the validation and test episodes.
 
     Raises:
@@ -65,6 +67,7 @@ class FewShot:
         symmetries_eval: bool = False,
         dilation: float = 0.0,
         binarize: str | None = None,
+        augment: Sequence[Augmentation] = (),
         eval_seed: int = 0,
     ) -> None:
         if kind not in KINDS:
@@ -83,7 +86,7 @@ class FewShot:
         self.eval_batch = _count("eval_batch", eval_batch)
         self.train_classes, self.val_classes, self.test_classes = train_classes, val_classes, test_classes
         self.symmetries, self.symmetries_eval = bool(symmetries), bool(symmetries_eval)
-        self.dilation, self.binarize = dilation, binarize
+        self.dilation, self.binarize, self.augment = dilation, binarize, augment
         self.eval_seed = _count("eval_seed", eval_seed, least=0)
 
     def streams(self, bank: Bank, test_bank: Bank | None, split: Split, seed: int) -> Streams:
@@ -104,7 +107,7 @@ class FewShot:
             judged, tests = test_bank, self._foreign(split.train, bank, test_bank)
         train = EpisodeSampler(
             bank, split.train, self.ways, self.shots, self.queries, seed, "train",
-            self.symmetries, self.dilation, "published_train", self.binarize,
+            self.symmetries, self.dilation, "published_train", self.binarize, self.augment,
         )  # fmt: skip
         val: Stream | None = None
         if self.val_episodes:

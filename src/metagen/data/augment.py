@@ -1,0 +1,101 @@
+"""Random changes of training images: the same for a class, or for each image its own.
+
+A change that a class shares makes a new class of it; one that each image has for itself teaches
+how images of one class differ.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metagen import rng
+from metagen.errors import MetagenError
+
+Per = Literal["class", "image"]
+
+
+class Augmentation:
+    """A random map of the images (T, N, K, 1, H, W) of T episodes, a pure function of their keys.
+
+    Args:
+        per: ``"class"``: one draw for all support and query images of a class; ``"image"``: one each.
+    """
+
+    def __init__(self, per: Per = "class") -> None:
+        if per not in ("class", "image"):
+            raise MetagenError(f"augment: per={per}: expected class or image")
+        self.per = per
+
+    def __call__(self, images: Tensor, key: Tensor) -> Tensor:
+        """Return the changed images for keys (T,)."""
+        raise NotImplementedError
+
+    def uniform(self, images: Tensor, key: Tensor, numbers: int) -> Tensor:
+        """Return ``numbers`` random numbers from (0, 1) for each image, (T * N * K, numbers)."""
+        t, n, k = images.shape[:3]
+        draws = k if self.per == "image" else 1
+        u = rng.uniform(key, (n, draws, numbers), images.dtype)
+        return u.expand(t, n, k, numbers).reshape(-1, numbers)
+
+
+class Warp(Augmentation):
+    r"""Resample by a random affine map, bilinearly: x'(u) = x(A u + b), u in [-1, 1]^2.
+
+    .. math:: A = R(t) \begin{pmatrix} s_x & h \\ 0 & s_y \end{pmatrix}
+
+    with t ~ N(0, turn^2) in radians, h ~ N(0, shear^2), log s_x and log s_y ~ N(0, scale^2) and
+    b ~ N(0, shift^2) in pixels.
+    """
+
+    def __init__(
+        self, turn: float = 0.12, shear: float = 0.2, scale: float = 0.1, shift: float = 0.5, per: Per = "class"
+    ) -> None:
+        super().__init__(per)
+        if min(turn, shear, scale, shift) < 0:
+            raise MetagenError("augment: turn, shear, scale and shift are standard deviations, 0 or more")
+        self.turn, self.shear, self.scale, self.shift = turn, shear, scale, shift
+
+    def __call__(self, images: Tensor, key: Tensor) -> Tensor:
+        """Return the warped images."""
+        e = torch.erfinv(2 * self.uniform(images, key, 6) - 1) * math.sqrt(2)
+        cos, sin = (self.turn * e[:, 0]).cos(), (self.turn * e[:, 0]).sin()
+        h, sx, sy = self.shear * e[:, 1], (self.scale * e[:, 2]).exp(), (self.scale * e[:, 3]).exp()
+        b = e[:, 4:] * (2 * self.shift / images.shape[-1])
+        rows = [cos * sx, cos * h - sin * sy, b[:, 0], sin * sx, sin * h + cos * sy, b[:, 1]]
+        flat = images.flatten(0, 2)
+        grid = functional.affine_grid(
+            torch.stack(rows, -1).reshape(-1, 2, 3), list(flat.shape), align_corners=False
+        )
+        return functional.grid_sample(flat, grid, align_corners=False).reshape(images.shape)
+
+
+class Thicken(Augmentation):
+    """Draw with a broader pen: x' = min(1, g (G * x)), g ~ U(low, high), G a Gaussian blur.
+
+    Args:
+        low: smallest gain.
+        high: largest gain.
+        width: standard deviation of the 5 x 5 blur, in pixels.
+        per: see :class:`Augmentation`.
+    """
+
+    def __init__(
+        self, low: float = 1.3, high: float = 2.6, width: float = 0.7, per: Per = "class"
+    ) -> None:
+        super().__init__(per)
+        if not 0 < low <= high or width <= 0:
+            raise MetagenError(f"augment: low={low}, high={high}, width={width}: expected 0 < low <= high")
+        self.low, self.high = low, high
+        taps = torch.exp(-torch.arange(-2.0, 3.0) ** 2 / (2 * width**2))
+        self.taps = taps / taps.sum()
+
+    def __call__(self, images: Tensor, key: Tensor) -> Tensor:
+        """Return the images with broader strokes."""
+        gain = self.low + (self.high - self.low) * self.uniform(images, key, 1)
+        taps = self.taps.to(images)
+        x = functional.conv2d(images.flatten(0, 2), taps.reshape(1, 1, 1, 5), padding=(0, 2))
+        x = functional.conv2d(x, taps.reshape(1, 1, 5, 1), padding=(2, 0))
+        return (x * gain[:, :, None, None]).clamp(max=1).reshape(images.shape)
