@@ -51,7 +51,12 @@ class Warp(Augmentation):
     """
 
     def __init__(
-        self, turn: float = 0.12, shear: float = 0.2, scale: float = 0.1, shift: float = 0.5, per: Per = "class"
+        self,
+        turn: float = 0.12,
+        shear: float = 0.2,
+        scale: float = 0.1,
+        shift: float = 0.5,
+        per: Per = "class",
     ) -> None:
         super().__init__(per)
         if min(turn, shear, scale, shift) < 0:
@@ -82,14 +87,12 @@ class Thicken(Augmentation):
         per: see :class:`Augmentation`.
     """
 
-    def __init__(
-        self, low: float = 1.3, high: float = 2.6, width: float = 0.7, per: Per = "class"
-    ) -> None:
+    def __init__(self, low: float = 1.3, high: float = 2.6, width: float = 0.7, per: Per = "class") -> None:
         super().__init__(per)
         if not 0 < low <= high or width <= 0:
             raise MetagenError(f"augment: low={low}, high={high}, width={width}: expected 0 < low <= high")
         self.low, self.high = low, high
-        taps = torch.exp(-torch.arange(-2.0, 3.0) ** 2 / (2 * width**2))
+        taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * width**2))
         self.taps = taps / taps.sum()
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ class Omniglot(Dataset):
     Files: ``root/omniglot-py/images_background.zip`` and ``images_evaluation.zip``, read without
     extracting them, or the extracted folders of these names. A class is ``Alphabet/characterNN``;
     the alphabets of the two parts are disjoint. There is no held part: its test set is classes.
+
+    Args:
+        root, size, split, cache: see :class:`Dataset`.
+        framed: scale and centre every drawing as MNIST does its digits (:func:`metagen.data.pixels.framed`).
     """
 
     name = "omniglot"
@@ -34,9 +38,19 @@ class Omniglot(Dataset):
     per_class: ClassVar[int] = 20
 
     def __init__(
-        self, root: str = "data", size: int = 28, split: str = "omniglot_background", cache: str | None = None
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "omniglot_background",
+        cache: str | None = None,
+        framed: bool = False,
     ) -> None:
         super().__init__(root, size, split, cache)
+        self.framed = framed
+
+    def params(self) -> dict[str, Any]:
+        """Return whether the drawings are framed."""
+        return {"framed": self.framed}
 
     @property
     def folder(self) -> Path:
@@ -74,7 +88,8 @@ class Omniglot(Dataset):
                 labels += [len(names)] * len(drawings[name])
                 images += drawings[name]
                 names.append(name)
-        ink = pixels.resize(torch.from_numpy(np.stack(images)), self.size)
+        drawn = torch.from_numpy(np.stack(images))
+        ink = (pixels.framed if self.framed else pixels.resize)(drawn, self.size)
         held = torch.zeros(len(labels), dtype=torch.bool)
         return Bank(self.name, ink, torch.tensor(labels), tuple(names), held)
 

@@ -19,6 +19,34 @@ def resize(images: Tensor, size: int, chunk: int = 2048) -> Tensor:
     return out
 
 
+def framed(images: Tensor, size: int) -> Tensor:
+    """Frame the ink of uint8 images (M, H, W) as MNIST does: (M, size, size).
+
+    The longer side of the ink's bounding box becomes 20/28 of ``size``; the ink's centre of mass
+    goes to the middle, as far as the box fits. An image without ink stays empty.
+    """
+    out = torch.zeros((len(images), size, size), dtype=torch.uint8)
+    for image, target in zip(images, out, strict=True):
+        rows, columns = (image.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        if not len(rows):
+            continue
+        ink = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()
+        scale = 20 / 28 * size / max(ink.shape)
+        h, w = (max(1, round(scale * side)) for side in ink.shape)
+        small = functional.interpolate(ink[None, None], size=(h, w), mode="bilinear", antialias=True)[0, 0]
+        top, left = (
+            round(min(max((size - 1) / 2 - _centre(small.sum(axis)), 0), size - side))
+            for axis, side in ((1, h), (0, w))
+        )
+        target[top : top + h, left : left + w] = small.round_().clamp_(0, 255).byte()
+    return out
+
+
+def _centre(mass: Tensor) -> float:
+    """Return the mean position under the masses (L,)."""
+    return float((mass * torch.arange(len(mass))).sum() / mass.sum())
+
+
 def unit(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1]."""
     return images.to(torch.float32).mul_(1 / 255)
