@@ -32,7 +32,7 @@ class FewShot:
         ways, shots, queries: N, K, Q.
         batch: tasks of a training step.
         episodes, val_episodes: how many test and validation episodes.
-        test_queries: Q in validation and test; by default ``queries``.
+        test_queries: Q in test; by default ``queries``.
         test_ways: N in test; by default ``ways``.
         eval_batch: episodes evaluated at a time.
         train_classes, val_classes, test_classes: override the split (see :meth:`Split.override`).
@@ -112,7 +112,7 @@ class FewShot:
         val: Stream | None = None
         if self.val_episodes:
             val = EpisodeStream(self._val(bank, split), self.eval_batch, self.val_episodes)
-        test = self._judge(judged, tests, "test", self.test_ways)
+        test = self._judge(judged, tests, "test", self.test_ways, self.test_queries)
         sides = {"train": split.train, "val": split.val, "test": tests}
         return Streams(
             EpisodeStream(train, self.batch), val, EpisodeStream(test, self.eval_batch, self.episodes), sides
@@ -137,21 +137,23 @@ class FewShot:
 
     def _val(self, bank: Bank, split: Split) -> EpisodeSampler:
         if split.val:
-            return self._judge(bank, split.val, "val", self.ways)
+            return self._judge(bank, split.val, "val", self.ways, self.queries)
         if not bank.held.any():
             raise MetagenError(
                 f"the split has no validation classes and {bank.name} no held-out images to validate on: "
                 f"set task.val_classes=[...], or task.val_episodes=0"
             )
         return EpisodeSampler(
-            bank, split.train, self.ways, self.shots, self.test_queries, self.eval_seed, "val",
+            bank, split.train, self.ways, self.shots, self.queries, self.eval_seed, "val",
             images="held", binarize=self.binarize,
         )  # fmt: skip
 
-    def _judge(self, bank: Bank, classes: Sequence[str], stage: str, ways: int) -> EpisodeSampler:
+    def _judge(
+        self, bank: Bank, classes: Sequence[str], stage: str, ways: int, queries: int
+    ) -> EpisodeSampler:
         images: Images = "held" if bank.held.any() else "all"
         return EpisodeSampler(
-            bank, classes, ways, self.shots, self.test_queries, self.eval_seed, stage,
+            bank, classes, ways, self.shots, queries, self.eval_seed, stage,
             self.symmetries_eval, 0.0, images, self.binarize,
         )  # fmt: skip
 
