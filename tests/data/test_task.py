@@ -97,7 +97,7 @@ def test_symmetries_in_training_only_unless_asked():
 
 def test_queries_and_ways_of_the_evaluation():
     streams = few_shot(test_queries=3, test_ways=3).streams(bank(), None, WITH_VAL, seed=0)
-    assert [stream.batch(0).query.y.shape[1:] for stream in streams[:3]] == [(2, 2), (2, 3), (3, 3)]
+    assert [stream.batch(0).query.y.shape[1:] for stream in streams[:3]] == [(2, 2), (2, 2), (3, 3)]
 
 
 def test_overrides():

@@ -1,0 +1,103 @@
+"""The variational autoencoder against what its bound must do."""
+
+import math
+
+import pytest
+import torch
+
+from metagen import rng
+from metagen.episode import Shots
+from metagen.errors import MetagenError
+from metagen.models.vae import VAE, _gaussian
+
+ROW = 49 * 2 + 4
+
+
+def small():
+    torch.manual_seed(0)
+    return VAE(maps=2, features=4, latent=4, channels=4, hidden=16).double()
+
+
+def shots(n=2, k=3, seed=0, key=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(n, k, 1, 28, 28, dtype=torch.float64, generator=generator) < 0.2).double()
+    return Shots(x, torch.arange(n)[:, None].expand(n, k), rng.key(key))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A model a few steps on, so that its posterior is not its prior."""
+    model, data = small(), shots()
+    model.context.data = torch.randn(2, ROW, dtype=torch.float64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(60):
+        optimizer.zero_grad()
+        model.loss(data.at(step)).backward()
+        optimizer.step()
+    return model.requires_grad_(False)
+
+
+def test_elbo_is_below_the_importance_bound_and_the_bound_tightens(fitted):
+    data = shots()
+    elbo = -torch.stack([fitted.loss(data.at(step)) for step in range(400)])
+    one = torch.stack([fitted.log_likelihood(data.at(step), 1).mean() for step in range(400)])
+    spread = (elbo.std() + one.std()) / 20
+    assert abs(elbo.mean() - one.mean()) < 4 * spread, "one sample of the bound is the ELBO in expectation"
+    bounds = [
+        torch.stack([fitted.log_likelihood(data.at(1000 + i), s).mean() for i in range(20)]).mean()
+        for s in (1, 10, 100, 1000)
+    ]
+    assert elbo.mean() < bounds[2]
+    assert bounds[0] < bounds[1] < bounds[2] < bounds[3] + 1e-3
+
+
+def test_loss_is_nats_per_image(fitted):
+    """A decoder that knows nothing costs 784 ln 2 nats an image, and no KL."""
+    model = small()
+    for p in model.parameters():
+        p.data.zero_()
+    assert model.loss(shots()).item() == pytest.approx(784 * math.log(2))
+    assert model.log_likelihood(shots(), 3).tolist() == [[pytest.approx(-784 * math.log(2))] * 3] * 2
+
+
+def test_importance_bound_equals_quadrature():
+    """With one latent dimension the integral over z can be done on a grid."""
+    torch.manual_seed(1)
+    model = VAE(maps=2, features=4, latent=1, channels=4, hidden=8).double().requires_grad_(False)
+    model.context.data = torch.randn(1, ROW, dtype=torch.float64)
+    data = shots(1, 2)
+    z = torch.linspace(-40, 40, 40_001, dtype=torch.float64)[:, None]
+    rows = model.context.expand(len(z), -1)
+    mean, log_std = _gaussian(model.prior(model.context))
+    prior = torch.distributions.Normal(mean, log_std.exp()).log_prob(z)[:, 0]
+    logits = model.decoder(z, rows)
+    for image, bound in zip(data.x[0], model.log_likelihood(data, 3000)[0], strict=True):
+        likelihood = (image * logits - torch.nn.functional.softplus(logits)).flatten(1).sum(1)
+        exact = (likelihood + prior).logsumexp(0) + math.log(80 / 40_000)
+        assert bound.item() == pytest.approx(exact.item(), abs=0.02)
+
+
+def test_the_context_row_of_a_class_decides_what_is_drawn(fitted):
+    keys = rng.key(5)
+    a, b = (fitted.sample(torch.full((4,), label), keys) for label in (0, 1))
+    assert a.shape == (4, 1, 28, 28)
+    assert a.min() >= 0
+    assert a.max() <= 1
+    assert not torch.allclose(a, b)
+    assert torch.equal(a, fitted.sample(torch.zeros(4, dtype=torch.int64), keys)), (
+        "a pure function of the key"
+    )
+
+
+def test_gradient_of_a_class_stays_in_its_row():
+    model = small()
+    model.context = torch.nn.Parameter(torch.randn(3, ROW, dtype=torch.float64))
+    data = shots(2)
+    model.loss(data).backward()
+    moved = model.context.grad.abs().sum(1) > 0
+    assert moved.tolist() == [True, True, False]
+
+
+def test_bad_arguments():
+    with pytest.raises(MetagenError, match="latent"):
+        VAE(latent=0)
