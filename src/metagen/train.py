@@ -3,19 +3,23 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from metagen.build import Parts, build, build_evaluation, load_checkpoint
 from metagen.errors import TrainingInterruptedError
+from metagen.evaluation import Evaluation
 from metagen.record import flatten, write_record
 from metagen.report.table import metrics_table
 
@@ -54,7 +58,8 @@ def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     trainer, best = _trainer(cfg, folder, validated), folder / "checkpoints" / "best.ckpt"
     start = time.perf_counter()
     if parts.experiment.learner.meta_trained:
-        _fit(trainer, parts, folder)
+        with _interruptible(trainer, folder):
+            trainer.fit(parts.experiment, datamodule=parts.data)
         load_checkpoint(parts.experiment, best)
     else:
         trainer.strategy.connect(parts.experiment)
@@ -97,10 +102,11 @@ def _trainer(cfg: DictConfig, folder: Path, validated: bool = False) -> L.Traine
     )
 
 
-def _fit(trainer: L.Trainer, parts: Parts, folder: Path) -> None:
-    """Run Lightning's loop; an interrupt becomes an error of ours, since Lightning exits with code 1."""
+@contextmanager
+def _interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
+    """Turn an interrupt of Lightning's loop into an error of ours: Lightning itself exits with code 1."""
     try:
-        trainer.fit(parts.experiment, datamodule=parts.data)
+        yield
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -117,17 +123,31 @@ def _evaluate(
     echo: Callable[[str], Any],
 ) -> float:
     evaluation = parts.experiment.evaluation = build_evaluation(cfg, parts)
-    trainer.test(parts.experiment, datamodule=parts.data, verbose=False)
+    with _interruptible(trainer, folder):
+        trainer.test(parts.experiment, datamodule=parts.data, verbose=False)
     training["episodes_per_second"] = _rate(cfg, training)
     summary = evaluation.summary()
     write_record(cfg, parts, evaluation, training, folder)
     means = {f"test/{name}": float(value["mean"]) for name, value in summary.items()}
-    assert isinstance(trainer.logger, TensorBoardLogger)
-    trainer.logger.log_hyperparams(flatten(OmegaConf.to_container(cfg, resolve=True)), means)
-    trainer.logger.save()
+    _to_tensorboard(trainer, cfg, evaluation, means, folder)
     echo(metrics_table(summary, {name: metric.unit for name, metric in parts.metrics.items()}))
     echo(f"run     {folder}\nsamples {folder / 'samples.png'}")
     return next(iter(means.values()))
+
+
+def _to_tensorboard(
+    trainer: L.Trainer, cfg: DictConfig, evaluation: Evaluation, means: dict[str, float], folder: Path
+) -> None:
+    """Log hyperparameters with the test metrics, the adaptation curves and the samples."""
+    assert isinstance(trainer.logger, TensorBoardLogger)
+    trainer.logger.log_hyperparams(flatten(OmegaConf.to_container(cfg, resolve=True)), means)
+    writer = trainer.logger.experiment
+    for point in evaluation.curve():
+        for name, value in point["metrics"].items():
+            writer.add_scalar(f"adaptation/{name}", value["mean"], point["step"])
+    if (folder / "samples.png").is_file():
+        writer.add_image("samples", np.asarray(Image.open(folder / "samples.png")), dataformats="HWC")
+    trainer.logger.save()
 
 
 def _rate(cfg: DictConfig, training: dict[str, Any]) -> float | None:
