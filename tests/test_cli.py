@@ -215,11 +215,21 @@ def test_bad_picture_folders(kind, trained, here, capsys):
 
 
 def test_a_full_disk_gets_one_line(trained, here, capsys, monkeypatch):
-    def full(*args, **kwargs):
+    """The disk fills up while the second best checkpoint is written: the first one stays."""
+    write, written = Path.write_bytes, []
+
+    def full(path, data):
+        written.append(path)
+        if len(written) < 3:
+            return write(path, data)
+        write(path, bytes(data)[:1000])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch.save", full)
-    assert fails(["train", *QUICK, "hydra.run.dir=run"], capsys, "full") == 1
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert fails(["train", *QUICK, "hydra.run.dir=run"], capsys, "No space left") == 1
+    kept = sorted((here / "run" / "checkpoints").iterdir())
+    assert [p.name for p in kept] == ["best.ckpt", "last.ckpt"]
+    assert all(torch.load(p, weights_only=True)["global_step"] == 2 for p in kept)
 
 
 def test_a_sweep_goes_on_after_a_failed_job(here, trained, capsys):

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from metagen.build import Parts, build, build_evaluation, load_checkpoint
+from metagen.checkpoints import AtomicCheckpoints
 from metagen.errors import TrainingInterruptedError
 from metagen.evaluation import Evaluation
 from metagen.record import flatten, write_record
@@ -98,6 +99,7 @@ def _trainer(cfg: DictConfig, folder: Path, validated: bool = False) -> L.Traine
         cfg.trainer,
         default_root_dir=str(folder),
         callbacks=[checkpoints, *bar, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
+        plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
     )
 
@@ -107,8 +109,10 @@ def _interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
     """Turn an interrupt of Lightning's loop into an error of ours: Lightning itself exits with code 1."""
     try:
         yield
-    except SystemExit:
-        if not trainer.interrupted:
+    except BaseException as error:
+        if trainer.progress_bar_callback:
+            sys.stderr.write("\n")  # the bar's line is not at its end
+        if not (isinstance(error, SystemExit) and trainer.interrupted):
             raise
     if trainer.interrupted:
         raise TrainingInterruptedError(trainer.global_step, folder)
