@@ -1,9 +1,11 @@
 """Every experiment file, found by globbing: it composes, fits its constructors, and trains a step."""
 
+import inspect
 import json
 
 import pytest
 from conftest import choices, composed
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from metagen.cli import run
@@ -60,3 +62,25 @@ def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeyp
 def test_quickstart_needs_no_data(tmp_cwd, quick_judge, monkeypatch):
     monkeypatch.setenv("METAGEN_DATA", str(tmp_cwd / "nothing"))
     trains_a_step("quickstart")
+
+
+@pytest.mark.parametrize("group", ["data", "task", "model", "learner", "metric", "judge"])
+def test_every_argument_stands_in_the_yaml(group):
+    """So that it can be overridden without knowing of '+', and is shown by --help."""
+
+    def nodes(node):
+        if isinstance(node, dict):
+            if str(node.get("_target_", "")).startswith("metagen."):
+                yield node
+            for value in node.values():
+                yield from nodes(value)
+
+    for choice in choices(group):
+        cfg = composed(f"+metric={choice}") if group == "metric" else composed(f"{group}={choice}")
+        tree = cfg.metrics if group == "metric" else cfg[group]
+        for node in nodes(OmegaConf.to_container(tree, resolve=False)):
+            wanted = set(inspect.signature(get_object(node["_target_"])).parameters)
+            absent = wanted - set(node)
+            if node.get("_partial_"):
+                continue
+            assert not absent, f"conf/{group}/{choice}.yaml lacks {absent} of {node['_target_']}"

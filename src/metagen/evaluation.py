@@ -70,20 +70,25 @@ class Evaluation:
             if step in self.values:
                 spent += time.perf_counter() - clock
                 self._seconds[step] += spent
-                self._measure(step, objective, state.params, batch, over)
+                self._measure(step, objective, params, state.params, batch, over)
                 clock = time.perf_counter()
             if step < self.steps:
-                state = over(lambda s, support, i=step: learner.step(objective, s, support, i))(
+                state = over(lambda s, support, i=step: learner.step(objective, params, s, support, i))(
                     state, batch.support
                 )
         self._episodes += batch.classes.shape[0]
 
     def _measure(
-        self, step: int, objective: Objective, params: Params, batch: Episode, over: Vectorizer
+        self, step: int, objective: Objective, theta: Params, phi: Params, batch: Episode, over: Vectorizer
     ) -> None:
-        losses = over(objective.loss)(params, batch.query)
-        samples = self._sample(objective, params, batch, over) if objective.model.kind == "generate" else None
-        logits = self._predict(objective, params, batch, over) if objective.model.kind == "classify" else None
+        """Measure all metrics with ``phi`` (a leading T) in place of what it replaces in ``theta``."""
+
+        def call(method: str, *args: Any) -> Tensor:
+            return over(lambda p, *rest: objective.call(method, {**theta, **p}, *rest))(phi, *args)
+
+        losses = call("loss", batch.query)
+        samples = self._sample(call, batch) if objective.model.kind == "generate" else None
+        logits = call("logits", batch.query.x.flatten(1, 2)) if objective.model.kind == "classify" else None
         labels = self.labels.to(batch.classes.device)[batch.classes]
         for t in range(batch.classes.shape[0]):
             support, query, _ = (_take(part, t) for part in batch)
@@ -96,17 +101,12 @@ class Evaluation:
             first = (batch.support.x, batch.query.x, samples, logits, labels)
             self.shown = Shown(*(_take(part, 0) if part is None else part[0].cpu() for part in first))
 
-    def _sample(self, objective: Objective, params: Params, batch: Episode, over: Vectorizer) -> Tensor:
+    def _sample(self, call: Callable[..., Tensor], batch: Episode) -> Tensor:
         """Draw M images a class with the same noise at every step: (T, N, M, C, H, W)."""
-        ways = batch.classes.shape[1]
+        tasks, ways = batch.classes.shape
         y = torch.arange(ways, device=batch.classes.device).repeat_interleave(self.samples)
-        keys = rng.fold_in(batch.query.key, 1)
-        drawn = over(lambda p, key: objective.call("sample", p, y, key))(params, keys)
+        drawn = call("sample", y.expand(tasks, -1), rng.fold_in(batch.query.key, 1))
         return drawn.unflatten(1, (ways, self.samples))
-
-    def _predict(self, objective: Objective, params: Params, batch: Episode, over: Vectorizer) -> Tensor:
-        """Return the logits of the query images, (T, N * Q, N)."""
-        return over(lambda p, x: objective.call("logits", p, x.flatten(0, 1)))(params, batch.query.x)
 
     def __len__(self) -> int:
         """Return the number of episodes measured so far."""

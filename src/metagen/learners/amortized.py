@@ -27,5 +27,5 @@ class Amortized(Learner):
             )
 
     def begin(self, objective: Objective, params: Params, support: Shots) -> State:
-        """Return theta with the context that the encoder wrote."""
-        return State({**params, **objective.call("encode", params, support)}, {})
+        """Return the context that the encoder wrote."""
+        return State(objective.call("encode", params, support), {})

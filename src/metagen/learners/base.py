@@ -12,7 +12,8 @@ from metagen.objective import Objective
 class State(NamedTuple):
     """Where an adaptation stands.
 
-    params: the task's parameters phi_i after i steps.
+    params: the parameters phi_i after i steps that may differ from theta; the rest are shared by all
+        tasks, which is what makes a batch of tasks cheap.
     slots:  what the inner optimizer remembers, by name and parameter (momenta), or empty.
     """
 
@@ -60,18 +61,19 @@ class Learner(nn.Module):
 
     def begin(self, objective: Objective, params: Params, support: Shots) -> State:
         """Return the state before the first step, phi_0."""
-        return State(objective.for_ways(params, support.x.shape[0]), {})
+        tables = objective.for_ways(params, support.x.shape[0])
+        return State({n: tables[n] for n in objective.model.per_class}, {})
 
-    def step(self, objective: Objective, state: State, support: Shots, index: int) -> State:
+    def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after step ``index`` (from 0). A learner without steps stays."""
         return state
 
     def adapt(self, objective: Objective, params: Params, support: Shots, steps: int | None = None) -> Params:
-        """Return phi after ``steps`` steps (``None``: the number used in meta-training)."""
+        """Return phi, all of it, after ``steps`` steps (``None``: as many as in meta-training)."""
         state = self.begin(objective, params, support)
         for index in range(self.steps if steps is None else steps):
-            state = self.step(objective, state, support, index)
-        return state.params
+            state = self.step(objective, params, state, support, index)
+        return {**params, **state.params}
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""

@@ -31,8 +31,12 @@ class Chain(Learner):
 
     def begin(self, objective: Objective, params: Params, support: Shots) -> State:
         """Return the second learner's start from what the first one reached."""
-        return self.second.begin(objective, self.first.adapt(objective, params, support), support)
+        reached = self.first.begin(objective, params, support)
+        for index in range(self.first.steps):
+            reached = self.first.step(objective, params, reached, support, index)
+        start = self.second.begin(objective, {**params, **reached.params}, support)
+        return start._replace(params={**reached.params, **start.params})
 
-    def step(self, objective: Objective, state: State, support: Shots, index: int) -> State:
+    def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after a step of the second learner."""
-        return self.second.step(objective, state, support, index)
+        return self.second.step(objective, params, state, support, index)

@@ -64,14 +64,18 @@ class GradientDescent(Learner):
 
     def begin(self, objective: Objective, params: Params, support: Shots) -> State:
         """Return phi_0 = theta, with one row per class in the per-class tables."""
-        params = objective.for_ways(params, support.x.shape[0])
-        return State(params, self.rule.init({n: params[n] for n in self.names}))
+        tables = objective.for_ways(params, support.x.shape[0])
+        phi = {
+            n: tables[n] for n in {**dict.fromkeys(self.names), **dict.fromkeys(objective.model.per_class)}
+        }
+        return State(phi, self.rule.init({n: phi[n] for n in self.names}))
 
-    def step(self, objective: Objective, state: State, support: Shots, index: int) -> State:
+    def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after one step of the rule on the support loss."""
-        moving = {n: state.params[n] for n in self.names}
+        current = {**params, **state.params}
+        moving = {n: current[n] for n in self.names}
         # Cut the graph before the gradient is taken, not after: then no second-order graph is built.
-        at = {n: p.detach() for n, p in state.params.items()} if self.first_order else state.params
+        at = {n: p.detach() for n, p in current.items()} if self.first_order else current
         shots = support.at(index)
 
         def support_loss(inner: Params) -> torch.Tensor:
