@@ -27,6 +27,7 @@ class Shown(NamedTuple):
 
     support: Tensor
     query: Tensor
+    y: Tensor
     samples: Tensor | None
     logits: Tensor | None
     labels: Tensor
@@ -98,7 +99,7 @@ class Evaluation:
             for name, metric in self.metrics.items():
                 self.values[step][name].append(float(metric(outcome)))
         if step == self.steps and self.shown is None:
-            first = (batch.support.x, batch.query.x, samples, logits, labels)
+            first = (batch.support.x, batch.query.x, batch.query.y, samples, logits, labels)
             self.shown = Shown(*(_take(part, 0) if part is None else part[0].cpu() for part in first))
 
     def _sample(self, call: Callable[..., Tensor], batch: Episode) -> Tensor:

@@ -66,9 +66,19 @@ def _write_samples(parts: Parts, evaluation: Evaluation, folder: Path) -> None:
         write_npz(folder / "samples.npz", support=support, samples=samples, classes=classes)
         samples_grid(support, samples, classes, folder / "samples.png")
     elif shown.logits is not None:
-        query, predicted = to_uint8(shown.query), shown.logits.argmax(-1).view(shown.query.shape[:2]).numpy()
+        query, predicted = _by_class(shown.query, shown.y, shown.logits.argmax(-1))
+        support = support if len(support) == len(query) else query[:, :0]
         write_npz(folder / "samples.npz", support=support, query=query, predicted=predicted, classes=classes)
         predictions_grid(support, query, predicted, classes, folder / "samples.png")
+
+
+def _by_class(images: Tensor, y: Tensor, predicted: Tensor) -> tuple[Any, Any]:
+    """Group classified images by their class: (C, Q, H, W) uint8 and (C, Q), as many of each class."""
+    flat, labels = to_uint8(images.flatten(0, 1)), y.flatten()
+    classes = int(labels.max()) + 1
+    count = int(torch.bincount(labels, minlength=classes).min())
+    rows = torch.stack([(labels == label).nonzero()[:count, 0] for label in range(classes)])
+    return flat[rows.numpy()], predicted[rows].numpy()
 
 
 def to_uint8(x: Tensor) -> Any:

@@ -208,7 +208,7 @@ class Supervised:
                 f"{judged.name} has no published test part to test on: use data=digits or data=mnist"
             )
         rows = [self._rows(b, names, h) for b, h in ((bank, ~bank.held), (judged, judged.held))]
-        fixed = rng.subset(rng.key(0, len(rows[0])), len(rows[0]), len(rows[0]))
+        fixed = _shuffle(len(rows[0]))
         if self.val_images >= len(rows[0]):
             raise MetagenError(
                 f"task.val_images={self.val_images} leaves none of {len(rows[0])} images: lower it"
@@ -217,7 +217,7 @@ class Supervised:
         return Streams(
             ImageStream(bank, names, rest, self.batch, seed, "train"),
             ImageStream(bank, names, kept, self.test_batch, None, "val") if self.val_images else None,
-            ImageStream(judged, names, rows[1], self.test_batch, None, "test"),
+            ImageStream(judged, names, rows[1][_shuffle(len(rows[1]))], self.test_batch, None, "test"),
             {"train": names, "val": names, "test": names},
         )
 
@@ -225,6 +225,11 @@ class Supervised:
     def _rows(bank: Bank, names: Sequence[str], part: Tensor) -> Tensor:
         wanted = torch.tensor([name in set(names) for name in bank.names])
         return (wanted[bank.labels] & part).nonzero()[:, 0]
+
+
+def _shuffle(n: int) -> Tensor:
+    """Return the numbers below ``n`` in an order that is random and always the same."""
+    return rng.subset(rng.key(0, n), n, n)
 
 
 def _count(name: str, value: object, least: int = 1) -> int:
