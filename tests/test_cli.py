@@ -86,6 +86,9 @@ def test_evaluate_repeats_the_test_in_a_new_folder(trained, here):
     assert records[0]["per_episode"] == records[1]["per_episode"]
     assert sorted(trained.rglob("*")) == before
     assert run(["evaluate", str(trained), "task.shots=2", "hydra.run.dir=other"]) == 0
+    assert run(["evaluate", str(trained), "learner=amortized", "hydra.run.dir=first"]) == 0
+    first = json.loads((here / "first" / "metrics.json").read_text())
+    assert [point["step"] for point in first["adaptation"]] == [0], "the chain's first part alone"
     other = json.loads((here / "other" / "metrics.json").read_text())
     assert other["episodes"]["sha256"] != records[0]["episodes"]["sha256"]
 

@@ -136,10 +136,10 @@ def _evaluate(argv: list[str]) -> int:
         return 0
     if not argv or argv[0].startswith("-"):
         return _fail("evaluate needs a run's folder: metagen evaluate outputs/DATE/TIME", 2)
-    from metagen.runtime import saved_overrides
+    from metagen.runtime import merged, saved_overrides
 
-    overrides, checkpoint = saved_overrides(argv[0])
-    return _hydra("evaluate", [*overrides, f"checkpoint='{checkpoint}'", *argv[1:]])
+    saved, checkpoint = saved_overrides(argv[0])
+    return _hydra("evaluate", merged(saved, [f"checkpoint='{checkpoint}'", *argv[1:]]))
 
 
 def _generate(argv: list[str]) -> int:

@@ -60,7 +60,7 @@ def _config_error(errors: list[Any]) -> str:
 
 def _unknown_key(key: str) -> str:
     """Name the known key that is closest to an unknown one."""
-    known = list(_keys(_default_config()))
+    known = [k for k in _keys(_default_config()) if k != key]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)

@@ -19,7 +19,7 @@ from metagen.pictures_in import read_classes
 from metagen.record import to_uint8
 from metagen.report.files import write_npz
 from metagen.report.pictures import samples_grid
-from metagen.runtime import saved_overrides
+from metagen.runtime import merged, saved_overrides
 
 
 def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: Sequence[str]) -> str:
@@ -45,7 +45,7 @@ def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: S
         raise MetagenError(f"--out {out} exists and is not empty: name a new folder")
     saved, checkpoint = saved_overrides(run)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", [*saved, *overrides])
+        cfg = compose("config", merged(saved, overrides))
     if cfg.task.get("kind") != "generate":
         raise MetagenError(f"{run} is no generator's run (its task is {cfg.task.get('kind', 'supervised')})")
     pictures, names = read_classes(images, cfg.data.size)

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,6 +40,16 @@ def guarded() -> Iterator[None]:
 def _is_empty(folder: Path) -> bool:
     """Return whether a run folder holds nothing but its configuration and log."""
     return all(path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir())
+
+
+def merged(saved: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Return the saved overrides and the new ones; of two for the same key the new one counts."""
+
+    def key(override: str) -> str:
+        return override.partition("=")[0].lstrip("+~")
+
+    replaced = {key(override) for override in new}
+    return [override for override in saved if key(override) not in replaced] + list(new)
 
 
 def saved_overrides(run: str | Path, which: str = "best") -> tuple[list[str], Path]:
