@@ -8,7 +8,7 @@ from conftest import choices, composed
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from metagen.cli import run
+from metagen.cli import conf_dir, run
 from metagen.judge import Judge
 from metagen.schema import check
 
@@ -41,6 +41,17 @@ def quick_judge(monkeypatch):
 def test_experiment_composes_and_fits_its_constructors(name):
     cfg = composed(f"experiment={name}")
     check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+
+
+@pytest.mark.parametrize("name", choices("tuned"))
+def test_what_was_tuned_composes_with_its_experiment_and_learner(name):
+    pairs = [(e, one) for e in choices("experiment") for one in choices("learner") if name == f"{e}_{one}"]
+    assert len(pairs) == 1, f"conf/tuned/{name}.yaml: expected EXPERIMENT_LEARNER.yaml"
+    experiment, learner = pairs[0]
+    cfg = composed(f"experiment={experiment}", f"learner={learner}")
+    check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    tuned = OmegaConf.load(conf_dir() / "tuned" / f"{name}.yaml")
+    assert OmegaConf.merge(cfg, tuned) == cfg, "it has its effect"
 
 
 def trains_a_step(name):
