@@ -166,6 +166,10 @@ MISTAKES = [
     (["evaluate"], ["folder"]),
     (["evaluate", "nowhere"], ["nowhere"]),
     (["generate", "nowhere", "--images", "mine"], ["nowhere"]),
+    (["generate", "run"], ["--images", "--help"]),
+    (["generate", "run", "--images", "mine", "--n", "many"], ["--n", "many"]),
+    (["generate", "run", "--images", "mine", "--n", "0"], ["at least 1"]),
+    (["compare"], ["folders"]),
     (["compare", "nowhere"], ["nowhere"]),
 ]
 

@@ -1,14 +1,15 @@
 """The command ``metagen``: train, evaluate, generate. Heavy imports wait until a command runs."""
 
+import argparse
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from metagen import __version__
-from metagen.errors import MetagenError, TrainingInterruptedError, nearest
+from metagen.errors import MetagenError, TrainingInterruptedError, UsageError, nearest
 
 USAGE = """\
 metagen: experiments in meta-learning for image generation
@@ -142,10 +143,15 @@ def _evaluate(argv: list[str]) -> int:
     return _hydra("evaluate", merged(saved, [f"checkpoint='{checkpoint}'", *argv[1:]]))
 
 
-def _generate(argv: list[str]) -> int:
-    import argparse
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
 
-    parser = argparse.ArgumentParser("metagen generate", description="New images of your own classes.")
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _generate(argv: list[str]) -> int:
+    parser = _Parser("metagen generate", description="New images of your own classes.")
     parser.add_argument("run", type=Path, help="folder of a trained run")
     parser.add_argument("--images", type=Path, required=True, help="one folder per class, K images in each")
     parser.add_argument("--out", type=Path, default=Path("generated"), help="new folder (default: generated)")
@@ -160,9 +166,7 @@ def _generate(argv: list[str]) -> int:
 
 
 def _compare(argv: list[str]) -> int:
-    import argparse
-
-    parser = argparse.ArgumentParser("metagen compare", description="One table of several runs.")
+    parser = _Parser("metagen compare", description="One table of several runs.")
     parser.add_argument("folders", type=Path, nargs="+", help="folders with runs below them")
     parser.add_argument("--by", default=None, help="overrides to label the rows by, such as learner,seed")
     parser.add_argument("--markdown", type=Path, default=None, help="also write the table to this file")

@@ -13,6 +13,12 @@ class MetagenError(Exception):
     code = 1
 
 
+class UsageError(MetagenError):
+    """A command line that cannot be read."""
+
+    code = 2
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the choice closest to ``word``, or ``""``."""
     match = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
