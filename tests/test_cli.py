@@ -71,6 +71,17 @@ def test_checkpoint_loads_without_running_code(trained):
     assert saved["global_step"] in (2, 4)
 
 
+def test_training_that_ends_between_validations_keeps_its_last_state(here):
+    steps = ["trainer.max_steps=3", "trainer.val_check_interval=2"]
+    assert run(["train", *QUICK, *steps, "hydra.run.dir=run"]) == 0
+    found = {
+        name: torch.load(here / f"run/checkpoints/{name}.ckpt", weights_only=True)["global_step"]
+        for name in ("best", "last")
+    }
+    assert found == {"best": 2, "last": 3}
+    assert run(["train", *QUICK, "trainer.max_steps=1", "hydra.run.dir=short"]) == 0, "no validation at all"
+
+
 def test_the_same_command_gives_the_same_numbers(trained, here):
     assert run(["train", *QUICK, "learner=chain", "hydra.run.dir=again"]) == 0
     records = [json.loads((folder / "metrics.json").read_text()) for folder in (trained, here / "again")]

@@ -61,11 +61,13 @@ def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     if parts.experiment.learner.meta_trained:
         with _interruptible(trainer, folder):
             trainer.fit(parts.experiment, datamodule=parts.data)
-        load_checkpoint(parts.experiment, best)
     else:
         trainer.strategy.connect(parts.experiment)
-        for name in ("best", "last"):
-            trainer.save_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
+    # Training may end between two validations, or before the first one.
+    trainer.save_checkpoint(best.with_name("last.ckpt"))
+    if not best.exists():
+        trainer.save_checkpoint(best)
+    load_checkpoint(parts.experiment, best)
     training = {"steps": trainer.global_step, "seconds": time.perf_counter() - start}
     return _evaluate(cfg, trainer, parts, folder, training, echo)
 
