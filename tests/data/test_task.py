@@ -100,6 +100,14 @@ def test_queries_and_ways_of_the_evaluation():
     assert [stream.batch(0).query.y.shape[1:] for stream in streams[:3]] == [(2, 2), (2, 2), (3, 3)]
 
 
+def test_a_generator_is_tested_on_fewer_classes_where_there_are_fewer():
+    split = Split(tuple("abcdefg"), (), ("h",))
+    drawn = few_shot(kind="generate").streams(bank(), None, split, seed=0).test.batch(0)
+    assert drawn.query.y.shape[1] == 1
+    with pytest.raises(MetagenError, match=r"task\.ways=2"):
+        few_shot(kind="classify").streams(bank(), None, split, seed=0)
+
+
 def test_overrides():
     streams = few_shot(test_classes=["a", "b"]).streams(bank(), None, SPLIT, seed=0)
     assert names_of(streams.test) == {"a", "b"}

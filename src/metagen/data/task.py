@@ -33,7 +33,8 @@ class FewShot:
         batch: tasks of a training step.
         episodes, val_episodes: how many test and validation episodes.
         test_queries: Q in test; by default ``queries``.
-        test_ways: N in test; by default ``ways``.
+        test_ways: N in test; by default ``ways``, or as many test classes as there are for a
+            generator, which takes any number.
         eval_batch: episodes evaluated at a time.
         train_classes, val_classes, test_classes: override the split (see :meth:`Split.override`).
         symmetries, symmetries_eval: rotations and reflections as classes of their own.
@@ -82,7 +83,7 @@ class FewShot:
         self.episodes = _count("episodes", episodes)
         self.val_episodes = _count("val_episodes", val_episodes, least=0)
         self.test_queries = _count("test_queries", queries if test_queries is None else test_queries)
-        self.test_ways = _count("test_ways", ways if test_ways is None else test_ways)
+        self.test_ways = None if test_ways is None else _count("test_ways", test_ways)
         self.eval_batch = _count("eval_batch", eval_batch)
         self.train_classes, self.val_classes, self.test_classes = train_classes, val_classes, test_classes
         self.symmetries, self.symmetries_eval = bool(symmetries), bool(symmetries_eval)
@@ -112,7 +113,8 @@ class FewShot:
         val: Stream | None = None
         if self.val_episodes:
             val = EpisodeStream(self._val(bank, split), self.eval_batch, self.val_episodes)
-        test = self._judge(judged, tests, "test", self.test_ways, self.test_queries)
+        ways = self.test_ways or (min(self.ways, len(tests)) if self.kind == "generate" else self.ways)
+        test = self._judge(judged, tests, "test", ways, self.test_queries)
         sides = {"train": split.train, "val": split.val, "test": tests}
         return Streams(
             EpisodeStream(train, self.batch), val, EpisodeStream(test, self.eval_batch, self.episodes), sides
