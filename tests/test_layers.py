@@ -8,7 +8,7 @@ import pytest
 import metagen
 
 ROOT = Path(metagen.__file__).parent
-L0 = {"episode", "objective", "errors", "rng", "vectorize"}
+L0 = {"episode", "objective", "errors", "rng", "vectorize", "recompute"}
 L1 = {"data", "models", "learners", "metrics"}
 L2 = {"experiment", "evaluation", "judge", "report"}
 

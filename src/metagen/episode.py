@@ -27,6 +27,15 @@ class Shots(NamedTuple):
         """Return the same images with the noise of inner step ``index``."""
         return self._replace(key=rng.fold_in(self.key, index))
 
+    def minibatch(self, size: int) -> "Shots":
+        """Draw ``size`` distinct images of each class (all, if it has no more), as the key says; one task."""
+        ways, shots = self.y.shape
+        if size >= shots:
+            return self
+        rows = torch.arange(ways, device=self.y.device)[:, None]
+        picks = rng.subset(rng.fold_in(self.key, rows[:, 0]), shots, size)
+        return self._replace(x=self.x[rows, picks], y=self.y[rows, picks])
+
 
 class Episode(NamedTuple):
     """A few-shot task: adapt to ``support``, be judged on ``query``.

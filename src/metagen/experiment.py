@@ -56,6 +56,7 @@ class Experiment(L.LightningModule):
 
     def training_step(self, batch: Episode, step: int) -> Tensor:
         """Return the meta-loss and log it."""
+        self.learner.set_step(self.global_step)
         loss = self.meta_loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss

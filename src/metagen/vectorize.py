@@ -5,6 +5,7 @@ leading T on every tensor of every argument and result. What ``fn`` closes over 
 """
 
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -24,6 +25,24 @@ def tree_map(fn: Callable[..., Any], *trees: Any) -> Any:
         parts = [tree_map(fn, *leaves) for leaves in zip(*trees, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
     return fn(*trees)
+
+
+def flatten(tree: Any) -> tuple[list[Tensor], Callable[..., Any]]:
+    """Return the tensors of a tree in order, and the function that makes the tree of such tensors."""
+    if isinstance(tree, Tensor):
+        return [tree], lambda leaves: leaves[0]
+    parts = [flatten(part) for part in (tree.values() if isinstance(tree, dict) else tree)]
+    ends = list(accumulate((len(leaves) for leaves, _ in parts), initial=0))
+
+    def rebuild(leaves: Any) -> Any:
+        values = [
+            back(leaves[start:stop]) for (_, back), (start, stop) in zip(parts, pairwise(ends), strict=True)
+        ]
+        if isinstance(tree, dict):
+            return dict(zip(tree, values, strict=True))
+        return type(tree)(*values) if hasattr(tree, "_fields") else tuple(values)
+
+    return [leaf for leaves, _ in parts for leaf in leaves], rebuild
 
 
 def _tasks(tree: Any) -> int | None:

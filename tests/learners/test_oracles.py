@@ -243,3 +243,34 @@ def test_bad_arguments():
         GradientDescent(Sgd(RATE), adapts="heads")
     with pytest.raises(MetagenError, match="no such parameters"):
         bound(GradientDescent(Sgd(RATE), adapts=["context"]))
+
+
+@pytest.mark.parametrize("learner", ["maml", "meta_sgd"])
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_recomputed_steps_give_the_same_meta_gradient(learner, every):
+    _, learner, objective = build_pair("vae", learner)
+    learner.steps = 5
+    episodes = random_episodes()
+    params = objective.params()
+    leaves = [*params.values(), *learner.parameters()]
+
+    def gradient():
+        loss = vmap(lambda e: learner.meta_loss(objective, params, e))(episodes).mean()
+        return torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+
+    plain = gradient()
+    learner.checkpoint_steps = every
+    for a, b in zip(plain, gradient(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_minibatch_is_distinct_images_of_every_class():
+    shots = random_episodes(tasks=1, shots=6).support
+    shots = Shots(*(field[0] for field in shots))
+    small = shots.minibatch(4)
+    assert small.x.shape[:2] == small.y.shape == (3, 4)
+    for ways in range(3):
+        found = [[torch.equal(x, y) for y in shots.x[ways]].index(True) for x in small.x[ways]]
+        assert len(set(found)) == 4
+    assert not torch.equal(small.x, shots.at(1).minibatch(4).x)
+    assert shots.minibatch(6) is shots

@@ -1,12 +1,15 @@
 """What every learner is: a way from a model's parameters and a few images to adapted parameters."""
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from metagen.episode import Episode, Params, Shots
 from metagen.errors import MetagenError
 from metagen.objective import Objective
+from metagen.recompute import recompute
 
 
 class State(NamedTuple):
@@ -31,6 +34,9 @@ class Learner(nn.Module):
     Args:
         steps: adaptation steps in meta-training.
         test_steps: adaptation steps in validation and test, at least 0; ``None`` means ``steps``.
+        checkpoint_steps: recompute the graph of every so many steps in the backward pass instead of
+            keeping it: memory for steps / checkpoint_steps states and checkpoint_steps graphs, for one
+            more forward pass. ``None`` keeps everything.
     """
 
     meta_trained: ClassVar[bool] = True
@@ -40,13 +46,21 @@ class Learner(nn.Module):
     surrogate: ClassVar[bool] = False
     """True where only the gradient of the meta-loss has a meaning, not its value."""
 
-    def __init__(self, steps: int = 0, test_steps: int | None = None) -> None:
+    def __init__(
+        self, steps: int = 0, test_steps: int | None = None, checkpoint_steps: int | None = None
+    ) -> None:
         super().__init__()
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
+        self.checkpoint_steps = checkpoint_steps
+        if checkpoint_steps is not None and checkpoint_steps < 1:
+            raise MetagenError(f"learner.checkpoint_steps={checkpoint_steps}: expected null, or 1 or more")
         for name, value in (("steps", self.steps), ("test_steps", self.test_steps)):
             if value < 0:
                 raise MetagenError(f"learner.{name}={value}: expected a number of steps, 0 or more")
+
+    def set_step(self, step: int) -> None:
+        """Hear the number of the meta-training step that follows, for what is annealed over them."""
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Check that the learner fits the model and create its own meta-parameters.
@@ -71,10 +85,43 @@ class Learner(nn.Module):
     def adapt(self, objective: Objective, params: Params, support: Shots, steps: int | None = None) -> Params:
         """Return phi, all of it, after ``steps`` steps (``None``: as many as in meta-training)."""
         state = self.begin(objective, params, support)
-        for index in range(self.steps if steps is None else steps):
-            state = self.step(objective, params, state, support, index)
+        state = self.advance(objective, params, state, support, 0, self.steps if steps is None else steps)
         return {**params, **state.params}
+
+    def advance(
+        self, objective: Objective, params: Params, state: State, support: Shots, start: int, stop: int
+    ) -> State:
+        """Return the state after the steps ``start`` ... ``stop - 1``."""
+        if self.checkpoint_steps is None or not torch.is_grad_enabled():
+            for index in range(start, stop):
+                state = self.step(objective, params, state, support, index)
+            return state
+        stepper, own = _Stepper(self), dict(self.named_parameters())
+        for first in range(start, stop, self.checkpoint_steps):
+            last = min(first + self.checkpoint_steps, stop)
+
+            def segment(
+                own: Params, params: Params, state: State, support: Shots, steps: range = range(first, last)
+            ) -> State:
+                for index in steps:
+                    args = (objective, params, state, support, index)
+                    state = functional_call(stepper, {f"learner.{n}": p for n, p in own.items()}, args)
+                return state
+
+            state = recompute(segment, own, params, state, support)
+        return state
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""
         return objective.loss(self.adapt(objective, params, episode.support), episode.query)
+
+
+class _Stepper(nn.Module):
+    """Lets ``functional_call`` reach a learner's step."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.learner = learner
+
+    def forward(self, *args: Any) -> State:
+        return self.learner.step(*args)

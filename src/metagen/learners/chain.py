@@ -19,10 +19,15 @@ class Chain(Learner):
     """
 
     def __init__(self, first: Learner, second: Learner) -> None:
-        super().__init__(second.steps, second.test_steps)
+        super().__init__(second.steps, second.test_steps, second.checkpoint_steps)
         if not (first.meta_trained and second.meta_trained):
             raise MetagenError("learner=chain: scratch cannot be part of a chain, use gradient_descent")
         self.first, self.second = first, second
+
+    def set_step(self, step: int) -> None:
+        """Tell both learners."""
+        self.first.set_step(step)
+        self.second.set_step(step)
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Bind both learners."""

@@ -29,6 +29,8 @@ class GradientDescent(Learner):
         test_steps: inner steps in validation and test; ``None`` means ``steps``.
         first_order: treat inner gradients as constants.
         adapts: which parameters move: ``"all"``, ``"head"`` (the model says which), or glob patterns.
+        batch: support images of a class that a step sees, drawn anew for each; ``None`` means all.
+        checkpoint_steps: see :class:`~metagen.learners.base.Learner`.
     """
 
     def __init__(
@@ -38,8 +40,13 @@ class GradientDescent(Learner):
         test_steps: int | None = None,
         first_order: bool = False,
         adapts: str | Sequence[str] = "all",
+        batch: int | None = None,
+        checkpoint_steps: int | None = None,
     ) -> None:
-        super().__init__(steps, test_steps)
+        super().__init__(steps, test_steps, checkpoint_steps)
+        if batch is not None and batch < 1:
+            raise MetagenError(f"learner.batch={batch}: expected null, or the images of a class in a step")
+        self.batch = batch
         if isinstance(adapts, str) and adapts not in ("all", "head"):
             raise MetagenError(f"learner.adapts={adapts}: expected 'all', 'head' or a list of patterns")
         self.rule = rule
@@ -77,6 +84,8 @@ class GradientDescent(Learner):
         # Cut the graph before the gradient is taken, not after: then no second-order graph is built.
         at = {n: p.detach() for n, p in current.items()} if self.first_order else current
         shots = support.at(index)
+        if self.batch is not None:
+            shots = shots.minibatch(self.batch)
 
         def support_loss(inner: Params) -> torch.Tensor:
             return objective.loss({**at, **inner}, shots)
