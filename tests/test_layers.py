@@ -8,7 +8,7 @@ import pytest
 import metagen
 
 ROOT = Path(metagen.__file__).parent
-L0 = {"episode", "objective", "errors", "rng", "vectorize", "recompute"}
+L0 = {"episode", "objective", "errors", "rng", "vectorize", "recompute", "ops", "chunks"}
 L1 = {"data", "models", "learners", "metrics"}
 L2 = {"experiment", "evaluation", "judge", "report"}
 

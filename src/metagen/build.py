@@ -59,6 +59,8 @@ def build_experiment(cfg: DictConfig, classes: int) -> Experiment:
         instantiate(cfg.scheduler),
         vectorize=cfg.vectorize,
         classes=classes,
+        chunk=cfg.chunk,
+        workers=cfg.workers,
     )
 
 

@@ -87,15 +87,17 @@ class Evaluation:
         def call(method: str, *args: Any) -> Tensor:
             return over(lambda p, *rest: objective.call(method, {**theta, **p}, *rest))(phi, *args)
 
-        losses = call("loss", batch.query)
+        losses = over(lambda p, episode: objective.query_loss({**theta, **p}, episode))(phi, batch)
         samples = self._sample(call, batch) if objective.model.kind == "generate" else None
-        logits = call("logits", batch.query.x.flatten(1, 2)) if objective.model.kind == "classify" else None
+        logits = inductive = transductive = None
+        if objective.model.kind == "classify":
+            inductive, transductive = _logits(call, objective, batch)
+            logits = transductive if objective.model.transductive else inductive
         labels = self.labels.to(batch.classes.device)[batch.classes]
         for t in range(batch.classes.shape[0]):
             support, query, _ = (_take(part, t) for part in batch)
-            outcome = Outcome(
-                support, query, labels[t], losses[t], _take(samples, t), _take(logits, t), self.judge
-            )
+            drawn, *seen = (_take(part, t) for part in (samples, logits, inductive, transductive))
+            outcome = Outcome(support, query, labels[t], losses[t], self.judge, drawn, *seen)
             for name, metric in self.metrics.items():
                 self.values[step][name].append(float(metric(outcome)))
         if step == self.steps and self.shown is None:
@@ -127,6 +129,13 @@ class Evaluation:
             }
             for step, values in self.values.items()
         ]
+
+
+def _logits(call: Callable[..., Tensor], objective: Objective, batch: Episode) -> tuple[Tensor, Tensor]:
+    """Return the inductive and the transductive logits of the query images, (T, N Q, N) each."""
+    query, support = (shots.x.flatten(1, 2) for shots in (batch.query, batch.support))
+    together = call("logits", query)
+    return (call("logits", query, support) if objective.model.batch_statistics else together), together
 
 
 def _take(part: Any, index: int) -> Any:

@@ -7,12 +7,13 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from metagen.chunks import Plan, mean_over, plan
 from metagen.episode import Episode
 from metagen.errors import MetagenError
 from metagen.evaluation import Evaluation
 from metagen.learners.base import Learner
 from metagen.objective import Objective
-from metagen.vectorize import backend
+from metagen.vectorize import backend, tasks_of
 
 
 class Experiment(L.LightningModule):
@@ -25,8 +26,11 @@ class Experiment(L.LightningModule):
         learner: gives the adaptation; is bound to the model here.
         optimizer: makes the meta-optimizer from the parameters.
         scheduler: makes a learning-rate schedule, stepped every training step, from the optimizer.
-        vectorize: backend over tasks, see :mod:`metagen.vectorize`; ``"auto"`` takes ``vmap``.
+        vectorize: backend over tasks, see :mod:`metagen.vectorize`. ``"auto"`` is ``vmap`` over chunks
+            of tasks, on a CPU in threads, see :mod:`metagen.chunks`.
         classes: number of (pseudo-)classes in meta-training.
+        chunk: tasks at a time, ``None`` to choose it.
+        workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Experiment(L.LightningModule):
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         vectorize: str = "auto",
         classes: int = 1,
+        chunk: int | None = None,
+        workers: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters("classes", logger=False)
@@ -45,14 +51,24 @@ class Experiment(L.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self.objective = Objective(model)
         learner.bind(self.objective, classes)
+        self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
         self.over = backend("vmap" if vectorize == "auto" else vectorize)
         self.evaluation: Evaluation | None = None
 
     def meta_loss(self, batch: Episode) -> Tensor:
         """Return the mean meta-loss over the tasks of ``batch``, a scalar."""
-        params = self.objective.params()
-        losses = self.over(lambda episode: self.learner.meta_loss(self.objective, params, episode))(batch)
-        return losses.mean()
+        tasks = tasks_of(batch)
+        how = plan(tasks, self.device, self.chunk, self.workers) if self.chunked else Plan(tasks, 1)
+        if how.chunk >= tasks:
+            return self._total_loss(self.model, self.learner, batch) / tasks
+        leaves = [p for p in self.parameters() if p.requires_grad]
+        return mean_over(self._total_loss, batch, (self.model, self.learner), how, leaves)
+
+    def _total_loss(self, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
+        """Return the sum of the meta-losses of all tasks."""
+        objective = Objective(model)
+        params = objective.params()
+        return self.over(lambda episode: learner.meta_loss(objective, params, episode))(batch).sum()
 
     def training_step(self, batch: Episode, step: int) -> Tensor:
         """Return the meta-loss and log it."""
@@ -67,7 +83,7 @@ class Experiment(L.LightningModule):
 
         def query_loss(episode: Episode) -> Tensor:
             phi = self.learner.adapt(self.objective, params, episode.support, self.learner.test_steps)
-            return self.objective.loss(phi, episode.query)
+            return self.objective.query_loss(phi, episode)
 
         tasks = batch.classes.shape[0]
         self.log("val/loss", self.over(query_loss)(batch).mean(), prog_bar=True, batch_size=tasks)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metagen.episode import Params, Shots
+from metagen.episode import Episode, Params, Shots
 from metagen.errors import MetagenError
 
 
@@ -17,6 +17,8 @@ class ModelLike(Protocol):
     per_class: tuple[str, ...]
     head: tuple[str, ...]
     encoder: tuple[str, ...]
+    batch_statistics: bool
+    transductive: bool
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Return the parameters by name."""
@@ -57,6 +59,12 @@ class Objective:
     def loss(self, params: Params, shots: Shots) -> Tensor:
         """Return the mean loss over the images of ``shots``, a scalar."""
         return self.call("loss", params, shots)
+
+    def query_loss(self, params: Params, episode: Episode) -> Tensor:
+        """Return the mean loss over the query images, normalised as the model's ``transductive`` says."""
+        if self.model.batch_statistics and not self.model.transductive:
+            return self.call("loss", params, episode.query, episode.support)
+        return self.loss(params, episode.query)
 
     def for_ways(self, params: Params, ways: int) -> Params:
         """Return ``params`` with one row per class in every per-class table.

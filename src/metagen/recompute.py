@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metagen.vectorize import flatten
+from metagen.vectorize import alone, flatten
 
 
 def recompute(fn: Callable[..., Any], *trees: Any) -> Any:
@@ -54,7 +54,7 @@ class _Recompute(torch.autograd.Function):
                 leaves[i] = value
             return ctx.flat(*leaves)
 
-        pull = torch.func.vjp(of_moving, *(leaves[i] for i in ctx.moving))[1]
+        pull = torch.func.vjp(alone(of_moving), *(leaves[i] for i in ctx.moving))[1]
         back: list[Tensor | None] = [None] * len(leaves)
         for i, grad in zip(ctx.moving, pull(grads), strict=True):
             back[i] = grad

@@ -19,6 +19,8 @@ GLOBALS: dict[str, Any] = {
     "seed": int,
     "samples": int,
     "vectorize": Literal["auto", "loop", "vmap"],
+    "chunk": int | None,
+    "workers": int | None,
     "checkpoint": str | None,
 }
 NODES = (

@@ -4,7 +4,9 @@ Both take ``fn(*args)``, written for one task, and return a function of the same
 leading T on every tensor of every argument and result. What ``fn`` closes over is shared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -45,21 +47,20 @@ def flatten(tree: Any) -> tuple[list[Tensor], Callable[..., Any]]:
     return [leaf for leaves, _ in parts for leaf in leaves], rebuild
 
 
-def _tasks(tree: Any) -> int | None:
+def tasks_of(tree: Any) -> int:
     """Return the leading size of the first tensor in ``tree``."""
-    if isinstance(tree, Tensor):
-        return tree.shape[0]
-    leaves = tree.values() if isinstance(tree, dict) else tree
-    return next((n for n in map(_tasks, leaves) if n is not None), None)
+    leaves, _ = flatten(tree)
+    assert leaves, "no tensor among the arguments"
+    return leaves[0].shape[0]
 
 
 def loop(fn: Callable[..., Any]) -> Callable[..., Any]:
     """One task after the other; the reference that the other backends are tested against."""
 
     def over_tasks(*args: Any) -> Any:
-        count = _tasks(args)
-        assert count is not None, "no tensor among the arguments"
-        outs = [fn(*(tree_map(lambda leaf, i=i: leaf[i], arg) for arg in args)) for i in range(count)]
+        outs = [
+            fn(*(tree_map(lambda leaf, i=i: leaf[i], arg) for arg in args)) for i in range(tasks_of(args))
+        ]
         return tree_map(lambda *leaves: torch.stack(leaves), *outs)
 
     return over_tasks
@@ -69,9 +70,78 @@ def vmap(fn: Callable[..., Any]) -> Callable[..., Any]:
     """All tasks in one call of ``torch.func.vmap``.
 
     Exact as long as the model has no native batch, layer or instance norm: their second
-    derivatives are silently wrong under vmap.
+    derivatives are silently wrong under vmap. Fast where the model is made of the layers of
+    :mod:`metagen.models.layers`.
     """
-    return torch.func.vmap(fn, randomness="error")
+
+    def inside(*args: Any) -> Any:
+        with _only_tasks(True):
+            return fn(*args)
+
+    return torch.func.vmap(inside, randomness="error")
+
+
+_TASKS_ONLY: ContextVar[bool] = ContextVar("tasks_only", default=False)
+
+
+@contextmanager
+def _only_tasks(value: bool) -> Iterator[None]:
+    token = _TASKS_ONLY.set(value)
+    try:
+        yield
+    finally:
+        _TASKS_ONLY.reset(token)
+
+
+def alone(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark ``fn`` to run under a transform of its own, such as ``torch.func.vjp``, inside :func:`vmap`."""
+
+    def inside(*args: Any) -> Any:
+        with _only_tasks(False):
+            return fn(*args)
+
+    return inside
+
+
+def gradient(loss: Callable[..., Tensor], at: Any, *rest: Any) -> Any:
+    """Return the gradient of ``loss(at, *rest)``, a scalar, with respect to the tensors of the tree ``at``.
+
+    It equals ``torch.func.grad(loss)(at, *rest)`` in every respect. Inside :func:`vmap` it leaves the
+    transform and differentiates the losses of all tasks in one ordinary backward pass, whose graph
+    costs the interpreter several times less. All tensors that differ between tasks must be arguments.
+    """
+    if not _TASKS_ONLY.get() or torch.is_inference_mode_enabled():
+        return torch.func.grad(loss)(at, *rest)
+    leaves, rebuild = flatten((at, *rest))
+    moving, back = flatten(at)
+    grads = _TaskGradients.apply(lambda leaves: loss(*rebuild(leaves)), len(moving), *leaves)
+    return back(grads)
+
+
+class _TaskGradients(torch.autograd.Function):
+    """A way out of ``vmap``: its rule sees the tensors of all tasks, under ordinary autograd."""
+
+    @staticmethod
+    def forward(loss: Callable[..., Tensor], moving: int, *leaves: Tensor) -> tuple[Tensor, ...]:
+        return torch.func.grad(lambda at: loss((*at, *leaves[moving:])))(leaves[:moving])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, loss: Callable[..., Tensor], moving: int, *leaves: Tensor) -> Any:
+        dims = [None if at is None else 0 for at in in_dims[2:]]
+        values = [x if at is None else x.movedim(at, 0) for x, at in zip(leaves, in_dims[2:], strict=True)]
+        keep = torch.is_grad_enabled() and any(x.requires_grad for x in values)
+        with torch.enable_grad():
+            for i in range(moving):
+                x = values[i] if dims[i] == 0 else values[i].expand(info.batch_size, *values[i].shape)
+                values[i] = x if keep and x.requires_grad else x.detach().requires_grad_()
+            dims[:moving] = [0] * moving
+            losses = torch.func.vmap(lambda *leaves: loss(leaves), tuple(dims), randomness="error")(*values)
+            grads = torch.autograd.grad(losses.sum(), values[:moving], create_graph=keep)
+        return grads, (0,) * moving
 
 
 BACKENDS: dict[str, Vectorizer] = {"loop": loop, "vmap": vmap}

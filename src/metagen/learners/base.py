@@ -113,7 +113,7 @@ class Learner(nn.Module):
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""
-        return objective.loss(self.adapt(objective, params, episode.support), episode.query)
+        return objective.query_loss(self.adapt(objective, params, episode.support), episode)
 
 
 class _Stepper(nn.Module):

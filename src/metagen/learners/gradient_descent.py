@@ -10,6 +10,7 @@ from metagen.errors import MetagenError
 from metagen.learners.base import Learner, State
 from metagen.learners.rules import Rule
 from metagen.objective import Objective
+from metagen.vectorize import gradient
 
 
 class GradientDescent(Learner):
@@ -87,10 +88,10 @@ class GradientDescent(Learner):
         if self.batch is not None:
             shots = shots.minibatch(self.batch)
 
-        def support_loss(inner: Params) -> torch.Tensor:
+        def support_loss(inner: Params, at: Params, shots: Shots) -> torch.Tensor:
             return objective.loss({**at, **inner}, shots)
 
-        grads = torch.func.grad(support_loss)({n: at[n] for n in self.names})
+        grads = gradient(support_loss, {n: at[n] for n in self.names}, at, shots)
         moved, slots = self.rule.update(moving, grads, state.slots, index)
         return State({**state.params, **moved}, slots)
 

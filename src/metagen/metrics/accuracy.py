@@ -14,5 +14,29 @@ class Accuracy(Metric):
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Compare logits (N * Q, N) with the query's labels (N, Q)."""
-        assert outcome.logits is not None
-        return 100 * (outcome.logits.argmax(-1) == outcome.query.y.flatten()).double().mean()
+        return self._share(outcome, outcome.logits)
+
+    @staticmethod
+    def _share(outcome: Outcome, logits: Tensor | None) -> Tensor:
+        assert logits is not None
+        return 100 * (logits.argmax(-1) == outcome.query.y.flatten()).double().mean()
+
+
+class InductiveAccuracy(Accuracy):
+    """Accuracy where every query image is classified by itself, with the support's batch statistics."""
+
+    name = "accuracy_inductive"
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Compare the inductive logits with the query's labels."""
+        return self._share(outcome, outcome.inductive)
+
+
+class TransductiveAccuracy(Accuracy):
+    """Accuracy where the query images are normalised with each other: they share what they are."""
+
+    name = "accuracy_transductive"
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Compare the transductive logits with the query's labels."""
+        return self._share(outcome, outcome.transductive)

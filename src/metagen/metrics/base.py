@@ -16,18 +16,21 @@ class Outcome(NamedTuple):
     query:   N x Q other real images of the same classes.
     labels:  (N,) int64, the classes' ids in the data set, which are the judge's classes.
     loss:    (), the adapted model's loss on ``query``, nats per image.
-    samples: (N, M, C, H, W) new images in [0, 1], M of each class (generators).
-    logits:  (N * Q, N) of the query images (classifiers).
     judge:   maps images (B, C, H, W) to logits (B, classes of the data set).
+    samples: (N, M, C, H, W) new images in [0, 1], M of each class (generators).
+    logits:  (N * Q, N) of the query images (classifiers), normalised as in training.
+    inductive, transductive: the same, normalised by the support's statistics, or with each other.
     """
 
     support: Shots
     query: Shots
     labels: Tensor
     loss: Tensor
+    judge: Callable[[Tensor], Tensor] | None = None
     samples: Tensor | None = None
     logits: Tensor | None = None
-    judge: Callable[[Tensor], Tensor] | None = None
+    inductive: Tensor | None = None
+    transductive: Tensor | None = None
 
 
 class Metric:

@@ -18,12 +18,17 @@ class Model(nn.Module):
         per_class: names of the parameters with one row per class of the episode.
         head: glob patterns of the parameters that are specific to a task (what ANIL adapts).
         encoder: glob patterns of the parameters that only :meth:`encode` reads.
+        batch_statistics: whether it normalises images by the statistics of the batch they are in.
+        transductive: where it does, whether query images are normalised with each other (as in MAML),
+            or by the statistics of the support images, so that each is classified by itself.
     """
 
     kind: ClassVar[str]
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ()
     encoder: ClassVar[tuple[str, ...]] = ()
+    batch_statistics: ClassVar[bool] = False
+    transductive: bool = True
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean loss over all images of ``shots``, a scalar (nats for a likelihood)."""
@@ -31,17 +36,29 @@ class Model(nn.Module):
 
 
 class Classifier(Model):
-    """A model of p(y | x) with one logit per class of the episode; its loss is the cross-entropy."""
+    """A model of p(y | x): features f(x), and a linear ``readout`` with one row for each class.
+
+    Its loss is the cross-entropy. ``support``, where it is given, holds the images (S, C, H, W) by
+    whose batch statistics all others are normalised; a model without batch statistics ignores it.
+    """
 
     kind = "classify"
+    per_class: ClassVar[tuple[str, ...]] = ("readout.weight", "readout.bias")
+    head: ClassVar[tuple[str, ...]] = ("readout.*",)
+    readout: nn.Linear
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to logits (B, N)."""
+    def features(self, x: Tensor, support: Tensor | None = None) -> Tensor:
+        """Map images (B, C, H, W) to features (B, F)."""
         raise NotImplementedError
 
-    def loss(self, shots: Shots) -> Tensor:
+    def logits(self, x: Tensor, support: Tensor | None = None) -> Tensor:
+        """Map images (B, C, H, W) to logits (B, N)."""
+        return self.readout(self.features(x, support))
+
+    def loss(self, shots: Shots, support: Shots | None = None) -> Tensor:
         """Return -1/B sum_b log softmax(logits(x_b))[y_b], in nats."""
-        logits = self.logits(shots.x.flatten(0, 1))
+        given = None if support is None else support.x.flatten(0, 1)
+        logits = self.logits(shots.x.flatten(0, 1), given)
         return nn.functional.cross_entropy(logits, shots.y.flatten())
 
 

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from metagen.errors import MetagenError
 from metagen.models.base import Classifier
+from metagen.models.layers import Conv2d, MaxPool2d
 
 
 class BaseNet(Classifier):
@@ -16,26 +17,23 @@ class BaseNet(Classifier):
         hidden: units of the fully connected layer.
     """
 
-    per_class = ("readout.weight", "readout.bias")
-    head = ("readout.*",)
-
     def __init__(self, ways: int = 10, size: int = 28, channels: int = 1, hidden: int = 512) -> None:
         super().__init__()
         if size % 4:
             raise MetagenError(f"model.size={size}: BaseNet pools twice, give a multiple of 4")
         self.body = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1),
+            Conv2d(channels, 32, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1),
+            MaxPool2d(2),
+            Conv2d(32, 64, 3, padding=1),
             nn.ReLU(),
-            nn.MaxPool2d(2),
+            MaxPool2d(2),
             nn.Flatten(),
             nn.Linear(64 * (size // 4) ** 2, hidden),
             nn.ReLU(),
         )
         self.readout = nn.Linear(hidden, ways)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to logits (B, N)."""
-        return self.readout(self.body(x))
+    def features(self, x: Tensor, support: Tensor | None = None) -> Tensor:
+        """Map images (B, C, H, W) to features (B, F); every image by itself."""
+        return self.body(x)

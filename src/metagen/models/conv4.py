@@ -1,66 +1,68 @@
 """The standard backbone of few-shot classification."""
 
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metagen.errors import MetagenError
 from metagen.models.base import Classifier
-
-
-class BatchStatNorm(nn.Module):
-    r"""Normalisation by the statistics of the batch at hand: no running averages.
-
-    .. math:: y = (x - \mu_B) / \sqrt{\sigma_B^2 + \epsilon} \cdot \gamma + \beta
-
-    Composed from ``var_mean``, because the second derivative of the native batch norm is silently
-    wrong under ``torch.func.vmap``. Query images are normalised with each other (transduction),
-    as in MAML.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W) over B, H and W."""
-        var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
-        scale = torch.rsqrt(var + self.eps) * self.weight[:, None, None]
-        return (x - mean) * scale + self.bias[:, None, None]
+from metagen.models.layers import BatchStatNorm, Conv2d, MaxPool2d
 
 
 class Conv4(Classifier):
     """Four blocks of 3x3 convolution, batch statistics, ReLU and 2x2 pooling, then a linear head.
 
     Vinyals et al., *Matching Networks for One Shot Learning*, NeurIPS 2016; Finn et al., *MAML*,
-    ICML 2017.
+    ICML 2017, whose Omniglot network has strides instead of pooling and a mean over the last map.
 
     Args:
         ways: number of classes of an episode.
         size: height and width of the images, at least 16.
         channels: channels of the images.
         filters: filters of every block.
+        pool: pool by maxima; otherwise the convolutions have stride 2 and the last map is averaged.
+        transductive: normalise query images with each other, or by the support's statistics.
     """
 
-    per_class = ("readout.weight", "readout.bias")
-    head = ("readout.*",)
+    batch_statistics: ClassVar[bool] = True
 
-    def __init__(self, ways: int = 5, size: int = 28, channels: int = 1, filters: int = 64) -> None:
+    def __init__(
+        self,
+        ways: int = 5,
+        size: int = 28,
+        channels: int = 1,
+        filters: int = 64,
+        pool: bool = True,
+        transductive: bool = True,
+    ) -> None:
         super().__init__()
         if size < 16:
-            raise MetagenError(f"model.size={size}: Conv4 pools four times, give at least 16")
-        widths = [channels] + [filters] * 4
-        self.body = nn.Sequential(*(self._block(*pair) for pair in pairwise(widths)), nn.Flatten())
-        self.readout = nn.Linear(filters * (size // 16) ** 2, ways)
+            raise MetagenError(f"model.size={size}: Conv4 halves its maps four times, give at least 16")
+        self.transductive = transductive
+        self.body = nn.ModuleList(_Block(*pair, pool) for pair in pairwise([channels] + [filters] * 4))
+        self.readout = nn.Linear(filters * (size // 16) ** 2 if pool else filters, ways)
+        self.pool = pool
 
-    @staticmethod
-    def _block(inputs: int, outputs: int) -> nn.Sequential:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-        return nn.Sequential(conv, BatchStatNorm(outputs), nn.ReLU(), nn.MaxPool2d(2))
+    def features(self, x: Tensor, support: Tensor | None = None) -> Tensor:
+        """Map images (B, C, H, W) to features (B, F)."""
+        given = None if support is None else support.shape[0]
+        if support is not None:
+            x = torch.cat([support, x])
+        for block in self.body:
+            x = block(x, given)
+        return (x.flatten(1) if self.pool else x.mean((2, 3)))[given:]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Map images (B, C, H, W) to logits (B, N)."""
-        return self.readout(self.body(x))
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, pool: bool) -> None:
+        super().__init__()
+        # The norm takes away any bias.
+        self.conv = Conv2d(inputs, outputs, 3, stride=1 if pool else 2, padding=1, bias=False)
+        self.norm = BatchStatNorm(outputs)
+        self.pool = MaxPool2d(2) if pool else nn.Identity()
+
+    def forward(self, x: Tensor, given: int | None) -> Tensor:
+        # ReLU keeps the order of values: after pooling it gives the same and reads a quarter.
+        return self.pool(self.norm(self.conv(x), given)).relu()

@@ -11,6 +11,7 @@ from metagen import rng
 from metagen.episode import Params, Shots
 from metagen.errors import MetagenError
 from metagen.models.base import Generator
+from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
 
 
 class VAE(Generator):
@@ -113,7 +114,7 @@ class _SetEncoder(nn.Module):
     def __init__(self, maps: int, features: int, channels: int) -> None:
         super().__init__()
         self.down = _down(channels)
-        self.maps = nn.Conv2d(2 * channels, maps, 1)
+        self.maps = Conv2d(2 * channels, maps, 1)
         self.features = _flat(channels, features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,10 +129,10 @@ class _Decoder(nn.Module):
         super().__init__()
         self.mix = nn.Sequential(nn.Linear(latent + row, hidden), nn.SiLU())
         self.drawn = nn.Linear(hidden, 49 * channels // 2)
-        self.enter = _Film(nn.Conv2d(maps + channels // 2, 2 * channels, 3, padding=1, bias=False), hidden)
-        self.refine = _Film(nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, bias=False), hidden)
-        self.up = _Film(nn.ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False), hidden)
-        self.pixels = nn.ConvTranspose2d(channels, 1, 4, 2, 1)
+        self.enter = _Film(Conv2d(maps + channels // 2, 2 * channels, 3, padding=1, bias=False), hidden)
+        self.refine = _Film(Conv2d(2 * channels, 2 * channels, 3, padding=1, bias=False), hidden)
+        self.up = _Film(ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False), hidden)
+        self.pixels = ConvTranspose2d(channels, 1, 4, 2, 1)
         self.maps = maps
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
@@ -145,10 +146,10 @@ class _Decoder(nn.Module):
 class _Film(nn.Module):
     """SiLU((1 + a(h)) GroupNorm(conv(x)) + b(h)) (Perez et al.: *FiLM*, AAAI 2018)."""
 
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, hidden: int) -> None:
+    def __init__(self, conv: Conv2d | ConvTranspose2d, hidden: int) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = nn.GroupNorm(math.gcd(8, conv.out_channels), conv.out_channels, affine=False)
+        self.norm = GroupNorm(math.gcd(8, conv.out_channels))
         self.affine = nn.Linear(hidden, 2 * conv.out_channels)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
@@ -158,13 +159,13 @@ class _Film(nn.Module):
 
 def _down(channels: int) -> nn.Sequential:
     """Map (B, 1, 28, 28) to (B, 2 channels, 7, 7)."""
-    first, second = nn.Conv2d(1, channels, 4, 2, 1), nn.Conv2d(channels, 2 * channels, 4, 2, 1)
+    first, second = Conv2d(1, channels, 4, 2, 1), Conv2d(channels, 2 * channels, 4, 2, 1)
     return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
 
 
 def _flat(channels: int, out: int) -> nn.Sequential:
     """Map (B, 2 channels, 7, 7) to (B, out)."""
-    conv = nn.Conv2d(2 * channels, 2 * channels, 3, 2, 1)
+    conv = Conv2d(2 * channels, 2 * channels, 3, 2, 1)
     return nn.Sequential(conv, nn.SiLU(), nn.Flatten(), nn.Linear(32 * channels, out))
 
 

@@ -1,0 +1,61 @@
+"""A batch of tasks, part by part and in threads, equals the whole."""
+
+import pytest
+import torch
+from conftest import PAIRS, build_pair, random_episodes
+
+from metagen.chunks import LARGEST, plan, replica
+from metagen.errors import MetagenError
+from metagen.experiment import Experiment
+
+FEW_SHOT = [pair for pair in PAIRS if build_pair(*pair)[1].few_shot and build_pair(*pair)[1].meta_trained]
+CPU = torch.device("cpu")
+
+
+def loss_and_gradient(model, learner, episodes, **how):
+    experiment = Experiment(model, learner, optimizer=None, classes=8, **how)
+    experiment.zero_grad()
+    loss = experiment.meta_loss(episodes)
+    loss.backward()
+    grads = [p.grad.flatten() for p in experiment.parameters() if p.grad is not None]
+    return loss.detach(), torch.cat(grads)
+
+
+@pytest.mark.parametrize(("model", "learner"), FEW_SHOT)
+def test_chunks_in_threads_give_the_gradient_of_the_whole(model, learner):
+    model, learner, _ = build_pair(model, learner)
+    episodes = random_episodes(tasks=3)
+    whole = loss_and_gradient(model, learner, episodes, vectorize="loop")
+    parts = loss_and_gradient(model, learner, episodes, chunk=1, workers=2)
+    for a, b in zip(whole, parts, strict=True):
+        assert (a - b).norm() <= 1e-10 * a.norm()
+
+
+def test_the_plan_keeps_every_core_busy():
+    threads = torch.get_num_threads()
+    many = plan(1000, CPU)
+    assert many.workers == threads
+    assert many.chunk == LARGEST
+    few = plan(1, CPU)
+    assert few == (1, 1)
+    assert plan(32, CPU, chunk=4, workers=3) == (4, 3)
+    assert plan(32, torch.device("cuda")) == (32, 1)
+
+
+@pytest.mark.parametrize(("args", "message"), [({"chunk": 0}, "chunk=0"), ({"workers": -1}, "workers=-1")])
+def test_sizes_below_one_are_refused(args, message):
+    with pytest.raises(MetagenError, match=message):
+        plan(8, CPU, **args)
+
+
+def test_threads_are_for_the_cpu():
+    with pytest.raises(MetagenError, match="workers=null"):
+        plan(8, torch.device("cuda"), workers=2)
+
+
+def test_a_replica_shares_tensors_but_not_their_places():
+    model, _, _ = build_pair("conv4", "maml")
+    twin = replica(model)
+    assert [id(p) for p in twin.parameters()] == [id(p) for p in model.parameters()]
+    twin.readout.weight = torch.nn.Parameter(torch.zeros(1, 1))
+    assert model.readout.weight.numel() > 1
