@@ -25,35 +25,45 @@ _group_norm_backward = torch.ops.aten.native_group_norm_backward
 class _Grouped(torch.autograd.Function):
     """A function whose last argument is a number of channel groups; ``vmap`` makes tasks groups.
 
-    channels: for every argument (tensors first) and then for every result the axis of its channels.
+    Where all that tasks differ in is images, and each is treated by itself, tasks just make a larger
+    batch, unless the images already are laid out as channel groups.
+
+    inputs, outputs: the axis of the channels of every tensor.
+    images: which inputs are one tensor per image; empty where the images of a task belong together.
     """
 
     inputs: ClassVar[tuple[int, ...]]
     outputs: ClassVar[tuple[int, ...]]
+    images: ClassVar[tuple[bool, ...]] = ()
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        """Merge the axis of tasks into that of the channels, and part them again."""
-        tasks = info.batch_size
-        merged = [_merge(x, at, axis, tasks) for x, at, axis in zip(args, in_dims, cls.inputs, strict=False)]
-        rest = list(args[len(cls.inputs) :])
-        rest[-1] *= tasks
+        """Merge the axis of tasks into that of the channels or the images, and part them again."""
+        count, tasks = len(cls.inputs), info.batch_size
+        tensors, rest = list(zip(args[:count], in_dims[:count], strict=True)), list(args[count:])
+        shared = [at is None for _, at in tensors]
+        if cls.images and all(map(max, cls.images, shared)) and _whole(*tensors[0]):
+            axes: tuple[int, ...] = (0,) * len(cls.outputs)
+            merged = [_merge(*x, 0, tasks) if own else x[0] for x, own in zip(tensors, cls.images, strict=True)]
+        else:
+            axes, rest[-1] = cls.outputs, rest[-1] * tasks
+            merged = [_merge(*x, axis, tasks) for x, axis in zip(tensors, cls.inputs, strict=True)]
         out = cls.apply(*merged, *rest)
         many = isinstance(out, tuple)
         parts = tuple(
-            y.unflatten(axis, (tasks, -1))
-            for y, axis in zip(out if many else (out,), cls.outputs, strict=True)
+            y.unflatten(axis, (tasks, -1)) for y, axis in zip(out if many else (out,), axes, strict=True)
         )
-        return (parts, cls.outputs) if many else (parts[0], cls.outputs[0])
+        return (parts, axes) if many else (parts[0], axes[0])
+
+
+def _whole(x: Tensor, at: int | None) -> bool:
+    """Return whether the images of a task lie together, and not as channels beside those of other tasks."""
+    return at is None or x.stride(at) >= x.movedim(at, 0).stride(1)
 
 
 def _merge(x: Tensor, at: int | None, axis: int, tasks: int) -> Tensor:
-    """Return ``x`` with its axis of tasks merged into the axis of channels."""
-    x = (
-        x.unsqueeze(axis).expand(*x.shape[:axis], tasks, *x.shape[axis:])
-        if at is None
-        else x.movedim(at, axis)
-    )
+    """Return ``x`` with its axis of tasks merged into ``axis``."""
+    x = x.unsqueeze(axis).expand(*x.shape[:axis], tasks, *x.shape[axis:]) if at is None else x.movedim(at, axis)
     return x.flatten(axis, axis + 1)
 
 
@@ -73,6 +83,7 @@ class _Conv(_Grouped):
     """y = x * w."""
 
     inputs, outputs = (1, 0), (1,)
+    images = (True, False)
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, stride: int, padding: int, groups: int) -> Tensor:
@@ -95,6 +106,7 @@ class _ConvInput(_Grouped):
     """The gradient of x * w with respect to x: the forward of a transposed convolution."""
 
     inputs, outputs = (1, 0), (1,)
+    images = (True, False)
 
     @staticmethod
     def forward(
@@ -247,6 +259,7 @@ class _GroupNorm(_Grouped):
     """z = (x - mean) / sqrt(var + eps) over the channels of a group and (H, W) of each image."""
 
     inputs, outputs = (1,), (1, 1, 1)
+    images = (True,)
 
     @staticmethod
     def forward(x: Tensor, eps: float, groups: int) -> tuple[Tensor, ...]:
@@ -268,6 +281,7 @@ class _GroupNormBackward(_Grouped):
     """dx = r P g with P g = g - <g> - z <g z>, the means over a group."""
 
     inputs, outputs = (1, 1, 1, 1), (1,)
+    images = (True,) * 4
 
     @staticmethod
     def forward(g: Tensor, x: Tensor, m: Tensor, r: Tensor, groups: int) -> Tensor:
@@ -294,6 +308,7 @@ class _GroupNormSecond(_Grouped):
     """The derivative of ``_GroupNormBackward``; to x: -r (<g z> u + <h z> dx + <h dx> z), u = r P h."""
 
     inputs, outputs = (1, 1, 1, 1, 1, 1), (1, 1)
+    images = (True,) * 6
 
     @staticmethod
     def forward(
@@ -328,6 +343,7 @@ class _MaxPool(_Grouped):
     """The largest of every ``size`` x ``size`` pixels, and where it is."""
 
     inputs, outputs = (1,), (1, 1)
+    images = (True,)
 
     @staticmethod
     def forward(x: Tensor, size: int, groups: int) -> tuple[Tensor, ...]:
@@ -349,6 +365,7 @@ class _Scatter(_Grouped):
     """Put g where the largest pixels were, zero elsewhere."""
 
     inputs, outputs = (1, 1), (1,)
+    images = (True, True)
 
     @staticmethod
     def forward(g: Tensor, at: Tensor, height: int, width: int, groups: int) -> Tensor:
@@ -373,6 +390,7 @@ class _Gather(_Grouped):
     """Read h where the largest pixels were."""
 
     inputs, outputs = (1, 1), (1,)
+    images = (True, True)
 
     @staticmethod
     def forward(h: Tensor, at: Tensor, groups: int) -> Tensor:

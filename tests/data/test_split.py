@@ -30,6 +30,7 @@ def test_committed_splits_are_disjoint(name):
         ("leave_out_4", (9, 0, 1)),
         ("omniglot_background", (867, 97, 659)),
         ("omniglot_vinyals", (1028, 172, 423)),
+        ("omniglot_1200", (1100, 100, 423)),
         ("omniglot_transfer", (1526, 97, 0)),
         ("emnist_letters", (16, 4, 6)),
         ("emnist_balanced", (34, 7, 6)),

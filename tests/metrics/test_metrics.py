@@ -34,7 +34,7 @@ def judge(x: Tensor) -> Tensor:
 def outcome(samples: Tensor | None, **changes: object) -> Outcome:
     y = torch.arange(N)[:, None]
     support, query = (Shots(images(s, k), y.expand(N, k), rng.key(s)) for s, k in ((0, K), (1, Q)))
-    return Outcome(support, query, LABELS, torch.tensor(1.5), samples, judge=judge)._replace(**changes)
+    return Outcome(support, query, LABELS, torch.tensor(1.5), judge, samples)._replace(**changes)
 
 
 def test_a_constant_generator_has_no_diversity() -> None:
@@ -97,7 +97,8 @@ def test_every_config_is_a_metric_of_its_name_and_says_what_it_needs(path: Path)
     assert metric.name == path.stem
     assert path.read_text().startswith(f"# @package metrics.{path.stem}\n")
     assert metric.unit in ("%", "nats", "")
-    full = outcome(images(2, 4), logits=torch.zeros(N * Q, N))
+    logits = torch.zeros(N * Q, N)
+    full = outcome(images(2, 4), logits=logits, inductive=logits, transductive=logits)
     assert isinstance(metric(full), float)
     for part in ("samples", "logits", "judge"):
         if getattr(metric, f"needs_{part}"):
