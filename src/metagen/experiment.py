@@ -71,10 +71,11 @@ class Experiment(L.LightningModule):
         return self.over(lambda episode: learner.meta_loss(objective, params, episode))(batch).sum()
 
     def training_step(self, batch: Episode, step: int) -> Tensor:
-        """Return the meta-loss and log it."""
+        """Return the meta-loss and log it, every so many steps: a call to the logger is not free."""
         self.learner.set_step(self.global_step)
         loss = self.meta_loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss
 
     def validation_step(self, batch: Episode, step: int) -> None:

@@ -44,7 +44,9 @@ class _Grouped(torch.autograd.Function):
         shared = [at is None for _, at in tensors]
         if cls.images and all(map(max, cls.images, shared)) and _whole(*tensors[0]):
             axes: tuple[int, ...] = (0,) * len(cls.outputs)
-            merged = [_merge(*x, 0, tasks) if own else x[0] for x, own in zip(tensors, cls.images, strict=True)]
+            merged = [
+                _merge(*x, 0, tasks) if own else x[0] for x, own in zip(tensors, cls.images, strict=True)
+            ]
         else:
             axes, rest[-1] = cls.outputs, rest[-1] * tasks
             merged = [_merge(*x, axis, tasks) for x, axis in zip(tensors, cls.inputs, strict=True)]
@@ -63,7 +65,11 @@ def _whole(x: Tensor, at: int | None) -> bool:
 
 def _merge(x: Tensor, at: int | None, axis: int, tasks: int) -> Tensor:
     """Return ``x`` with its axis of tasks merged into ``axis``."""
-    x = x.unsqueeze(axis).expand(*x.shape[:axis], tasks, *x.shape[axis:]) if at is None else x.movedim(at, axis)
+    x = (
+        x.unsqueeze(axis).expand(*x.shape[:axis], tasks, *x.shape[axis:])
+        if at is None
+        else x.movedim(at, axis)
+    )
     return x.flatten(axis, axis + 1)
 
 

@@ -1,5 +1,6 @@
 """What surrounds a job: its run folder, kept only where something came of it, and the warnings."""
 
+import ctypes
 import logging
 import shutil
 import warnings
@@ -19,6 +20,7 @@ NOISE = ("does not have many workers", "IterableDataset", "LeafSpec", "No device
 def guarded() -> Iterator[None]:
     """Run a job; where it fails before it produced anything, its folder goes away again."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    keep_freed_memory()
     for text in NOISE:
         warnings.filterwarnings("ignore", message=f".*{text}.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -35,6 +37,19 @@ def guarded() -> Iterator[None]:
                     if here in parent.parents:
                         parent.rmdir()
         raise
+
+
+def keep_freed_memory() -> None:
+    """Let glibc's allocator keep the memory that is freed, for the rest of the process.
+
+    By default it returns every large block to the system, which hands it out again page by page:
+    measured on a training step, up to a quarter of the time. Other allocators are left as they are.
+    """
+    mmap_max, trim_threshold = -4, -1
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _is_empty(folder: Path) -> bool:

@@ -29,7 +29,8 @@ class GradientDescent(Learner):
         steps: inner steps in meta-training.
         test_steps: inner steps in validation and test; ``None`` means ``steps``.
         first_order: treat inner gradients as constants.
-        adapts: which parameters move: ``"all"``, ``"head"`` (the model says which), or glob patterns.
+        adapts: which parameters move: ``"all"``, ``"head"`` (the model says which), ``"tables"`` (those
+            with one row per class), or glob patterns.
         batch: support images of a class that a step sees, drawn anew for each; ``None`` means all.
         checkpoint_steps: see :class:`~metagen.learners.base.Learner`.
     """
@@ -48,8 +49,10 @@ class GradientDescent(Learner):
         if batch is not None and batch < 1:
             raise MetagenError(f"learner.batch={batch}: expected null, or the images of a class in a step")
         self.batch = batch
-        if isinstance(adapts, str) and adapts not in ("all", "head"):
-            raise MetagenError(f"learner.adapts={adapts}: expected 'all', 'head' or a list of patterns")
+        if isinstance(adapts, str) and adapts not in ("all", "head", "tables"):
+            raise MetagenError(
+                f"learner.adapts={adapts}: expected 'all', 'head', 'tables' or a list of patterns"
+            )
         self.rule = rule
         self.first_order = first_order
         self.adapts = adapts if isinstance(adapts, str) else tuple(adapts)
@@ -58,9 +61,10 @@ class GradientDescent(Learner):
     def bind(self, objective: Objective, classes: int) -> None:
         """Find the parameters that move and create their learned rates, if any."""
         model, params = objective.model, objective.params()
-        named = {"all": ("*",), "head": model.head}
+        named = {"all": ("*",), "head": model.head, "tables": model.per_class}
         wanted = named[self.adapts] if isinstance(self.adapts, str) else self.adapts
-        names = [n for n in params if _matches(n, wanted) and not _matches(n, model.encoder)]
+        encoder = self.matching(params, model.encoder)
+        names = [n for n in self.matching(params, wanted) if n not in encoder]
         if not names:
             raise MetagenError(
                 f"the learner adapts {list(wanted)} but {type(model).__name__} has no such parameters: "
@@ -81,20 +85,26 @@ class GradientDescent(Learner):
     def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after one step of the rule on the support loss."""
         current = {**params, **state.params}
-        moving = {n: current[n] for n in self.names}
         # Cut the graph before the gradient is taken, not after: then no second-order graph is built.
         at = {n: p.detach() for n, p in current.items()} if self.first_order else current
         shots = support.at(index)
         if self.batch is not None:
             shots = shots.minibatch(self.batch)
-
-        def support_loss(inner: Params, at: Params, shots: Shots) -> torch.Tensor:
-            return objective.loss({**at, **inner}, shots)
-
-        grads = gradient(support_loss, {n: at[n] for n in self.names}, at, shots)
-        moved, slots = self.rule.update(moving, grads, state.slots, index)
+        grads = self.gradients(objective, params, at, support, shots)
+        moved, slots = self.rule.update({n: current[n] for n in self.names}, grads, state.slots, index)
         return State({**state.params, **moved}, slots)
 
+    def gradients(
+        self, objective: Objective, params: Params, phi: Params, support: Shots, shots: Shots
+    ) -> Params:
+        """Return grad L(phi; shots) with respect to what moves; ``shots`` are those of this step."""
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+        def loss(inner: Params, phi: Params, shots: Shots) -> torch.Tensor:
+            return objective.loss({**phi, **inner}, shots)
+
+        return gradient(loss, {n: phi[n] for n in self.names}, phi, shots)
+
+    @staticmethod
+    def matching(params: Params, patterns: Sequence[str]) -> tuple[str, ...]:
+        """Return the names in ``params`` that fit one of the glob patterns."""
+        return tuple(n for n in params if any(fnmatch(n, pattern) for pattern in patterns))

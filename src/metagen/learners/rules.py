@@ -44,6 +44,33 @@ class Sgd(Rule):
         return {n: torch.add(p, grads[n], alpha=-self.rate) for n, p in params.items()}, slots
 
 
+class Momentum(Rule):
+    """Gradient descent with momentum (Polyak, 1964): v_{i+1} = mu v_i + g_i, phi - alpha v_{i+1}.
+
+    Args:
+        rate: the step size alpha.
+        mu: decay of the velocity, in [0, 1).
+    """
+
+    def __init__(self, rate: float, mu: float = 0.9) -> None:
+        super().__init__(rate)
+        if not 0 <= mu < 1:
+            raise MetagenError(f"learner.rule.mu={mu}: expected a number from 0 up to, without, 1")
+        self.mu = mu
+
+    def init(self, params: Params) -> dict[str, Params]:
+        """Return a velocity of zero."""
+        return {"velocity": {n: torch.zeros_like(p) for n, p in params.items()}}
+
+    def update(
+        self, params: Params, grads: Params, slots: dict[str, Params], index: int
+    ) -> tuple[Params, dict[str, Params]]:
+        """Return phi - alpha v and the new velocity v."""
+        velocity = {n: self.mu * slots["velocity"][n] + g for n, g in grads.items()}
+        moved = {n: torch.add(p, velocity[n], alpha=-self.rate) for n, p in params.items()}
+        return moved, {"velocity": velocity}
+
+
 class LearnedRates(Rule):
     """Meta-SGD: phi - alpha * g with a learned alpha of the shape of phi.
 
@@ -65,6 +92,38 @@ class LearnedRates(Rule):
     ) -> tuple[Params, dict[str, Params]]:
         """Return phi - alpha * g; there are no slots."""
         return {n: p - self.rates[slug(n)] * grads[n] for n, p in params.items()}, slots
+
+
+class LayerStepRates(Rule):
+    """One learned rate for every parameter tensor and inner step: phi - alpha_{l,i} g.
+
+    Antoniou, Edwards and Storkey, *How to Train Your MAML*, ICLR 2019. Steps beyond the learned ones
+    take the last one's rate.
+
+    Args:
+        rate: the value at which every rate starts.
+        count: number of steps with a rate of their own, those of meta-training.
+    """
+
+    def __init__(self, rate: float, count: int) -> None:
+        super().__init__(rate)
+        if count < 1:
+            raise MetagenError(f"learner.rule.count={count}: expected the number of inner steps, 1 or more")
+        self.count = count
+
+    def bind(self, params: Params) -> None:
+        """Create ``count`` rates for every tensor of ``params``."""
+        like = next(iter(params.values()))
+        self.rates = nn.ParameterDict(
+            {slug(n): nn.Parameter(like.new_full((self.count,), self.rate)) for n in params}
+        )
+
+    def update(
+        self, params: Params, grads: Params, slots: dict[str, Params], index: int
+    ) -> tuple[Params, dict[str, Params]]:
+        """Return phi - alpha_{l,i} g; there are no slots."""
+        at = min(index, self.count - 1)
+        return {n: p - self.rates[slug(n)][at] * grads[n] for n, p in params.items()}, slots
 
 
 class Adam(Rule):
