@@ -1,6 +1,7 @@
 """A convolutional variational autoencoder that is conditioned on the class through a table."""
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from metagen import rng
 from metagen.episode import Params, Shots
 from metagen.errors import MetagenError
+from metagen.models.aggregate import Mean
 from metagen.models.base import Generator
 from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
 
@@ -22,7 +24,7 @@ class VAE(Generator):
 
         ELBO(x, c) = E_{z ~ q} [sum_i x_i log d_i + (1 - x_i) log(1 - d_i)] - KL(q(z | x, c) || p(z | c))
 
-    The prior p(z | c) = N(mu(c), diag sigma(c)^2) and the context of a support set, a mean over its images,
+    The prior p(z | c) = N(mu(c), diag sigma(c)^2) and the context of a support set, one row for its images,
     follow the Neural Statistician (Edwards & Storkey, ICLR 2017), with a point estimate of c.
     A row of D = 49 ``maps`` + ``features`` numbers is a stack of 7 x 7 maps, which the decoder reads in
     place, and a vector. All nets run under nested ``torch.func`` transforms: no batch statistics, no
@@ -30,10 +32,16 @@ class VAE(Generator):
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "decoder.pixels.*")
-    encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*",)
+    encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*", "aggregate.*")
 
     def __init__(
-        self, maps: int = 12, features: int = 64, latent: int = 32, channels: int = 32, hidden: int = 256
+        self,
+        maps: int = 12,
+        features: int = 64,
+        latent: int = 32,
+        channels: int = 32,
+        hidden: int = 256,
+        aggregate: Callable[[int], nn.Module] = Mean,
     ) -> None:
         """Build the model for images of 1 x 28 x 28.
 
@@ -43,6 +51,7 @@ class VAE(Generator):
             latent: length of z.
             channels: width of the convolutions at 14 x 14; twice as wide at 7 x 7.
             hidden: width of the fully connected layers.
+            aggregate: makes, for rows of D numbers, what maps those of K images (N, K, D) to one (N, D).
 
         Raises:
             MetagenError: an argument is not positive.
@@ -56,6 +65,7 @@ class VAE(Generator):
         row = 49 * maps + features
         self.context = nn.Parameter(torch.zeros(1, row))
         self.set_encoder = _SetEncoder(maps, features, channels)
+        self.aggregate = aggregate(row)
         self.image_encoder = nn.Sequential(_down(channels), _flat(channels, hidden), nn.SiLU())
         self.posterior = _mlp(hidden + row, hidden, 2 * latent)
         self.prior = _mlp(row, hidden, 2 * latent)
@@ -97,9 +107,9 @@ class VAE(Generator):
         return bound.reshape(shots.y.shape)
 
     def encode(self, support: Shots) -> Params:
-        """Return ``context`` (N, D): the mean over the K images of a class of what is seen in each."""
+        """Return ``context`` (N, D): what is seen in each of the K images of a class, aggregated."""
         rows = self.set_encoder(support.x.flatten(0, 1))
-        return {"context": rows.reshape(*support.y.shape, -1).mean(1)}
+        return {"context": self.aggregate(rows.reshape(*support.y.shape, -1))}
 
     def _rows(self, y: Tensor) -> Tensor:
         return self.context[y.flatten()]
