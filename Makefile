@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format typecheck benchmark clean
+.PHONY: help setup run test lint format typecheck benchmark profile clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,8 +38,11 @@ format: setup ## Format the code
 typecheck: setup ## Check types
 	@$(BIN)/mypy
 
-benchmark: setup ## Time the samplers and the training step against a plain loop
+benchmark: setup ## Time the sampler and the training step beside peers (benchmarks/README.md)
 	@$(BIN)/python benchmarks/run.py
+
+profile: setup ## Show where the time of a training loop goes
+	@$(BIN)/python benchmarks/profile_loop.py
 
 clean: ## Remove the environment and caches, never outputs or data
 	rm -rf .venv dist build .pytest_cache .ruff_cache .mypy_cache

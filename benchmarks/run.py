@@ -1,133 +1,92 @@
-"""Ratios of one run on one machine: the sampler and the training step against plain loops.
+"""Ratios of one run on one machine: samplers and training steps, beside peers.
 
-make benchmark            prints the table and writes benchmarks/results/MACHINE.{json,md}
+make benchmark            prints the tables and writes them to benchmarks/results/NAME.{json,md}
 """
 
+import argparse
 import json
-import os
-import platform
-import statistics
-import time
+import warnings
 from pathlib import Path
+from typing import Any
 
+import sampler
+import step
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from timing import in_turns, machine, markdown
 
-from metagen import rng
-from metagen.cli import conf_dir
-from metagen.data.bank import Bank
-from metagen.data.sampler import EpisodeSampler
-from metagen.episode import Episode, Shots
-from metagen.objective import Objective
-from metagen.vectorize import loop, vmap
-
-REPEATS = 5
 RESULTS = Path(__file__).parent / "results"
 
 
-def median_seconds(*functions):
-    """Time the functions in turns, so that a noisy neighbour hits all of them; medians in seconds."""
-    times = [[] for _ in functions]
-    for round_ in range(REPEATS + 1):
-        for function, seconds in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if round_:
-                seconds.append(time.perf_counter() - start)
-    return [statistics.median(seconds) for seconds in times]
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few tasks and rounds: shows that all runs")
+    parser.add_argument("--only", default="", help="only what has this text in its name: sampler, VAE, ...")
+    parser.add_argument("--tasks", type=int, help="tasks of a step (default: 32, VAE 16; quick: 4)")
+    parser.add_argument(
+        "--rounds", type=int, help="timings of which the median is taken (default: 5; quick: 2)"
+    )
+    parser.add_argument("--threads", type=int, help="threads of torch's (default: its own choice, all cores)")
+    parser.add_argument("--name", default="latest", help="name of the result files")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (2 if args.quick else 5)
+    args.tasks = args.tasks or (4 if args.quick else None)
+    return args
 
 
-def omniglot_sized_bank():
-    images = torch.randint(0, 256, (1200 * 20, 28, 28), dtype=torch.uint8)
-    labels = torch.arange(1200).repeat_interleave(20)
-    names = tuple(f"{i:04d}" for i in range(1200))
-    return Bank("random", images, labels, names, torch.zeros(len(labels), dtype=torch.bool))
+def main() -> None:
+    warnings.simplefilter("ignore")
+    args = arguments()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    facts = machine(device)
+    sections: dict[str, list[dict[str, Any]]] = {"sampler": [], "step": [], "device": []}
+    if args.only in "sampler":
+        sections["sampler"] = _shown(sampler.rows(args.tasks or 32, args.rounds), sampler.COLUMNS)
+    for work in step.works():
+        if args.only not in work.name:
+            continue
+        tasks = args.tasks or work.tasks
+        checked = min(tasks, 2 if args.quick else 4)
+        rows = list(step.rows(work, tasks, args.rounds, checked))
+        sections["step"] += _shown([*rows, _drawing(work, tasks, rows)], step.COLUMNS)
+        if device == "cuda":
+            for bf16 in (False, True):
+                found = step.rows(work, tasks, args.rounds, checked, device, bf16)
+                sections["device"] += _shown(found, step.COLUMNS)
+    note = "" if device == "cuda" else "No CUDA device: the steps on a device are skipped.\n"
+    print(note)
+    write(args.name, facts, sections, note)
 
 
-def one_at_a_time(bank, tasks, ways=5, shots=1, queries=15):
-    """The usual design: Python loops over tasks and classes."""
-    batch = []
-    for _ in range(tasks):
-        classes = torch.randperm(1200)[:ways].tolist()
-        rows = [20 * c + torch.randperm(20)[: shots + queries] for c in classes]
-        turned = [torch.rot90(bank.images[r], int(torch.randint(4, ())), (1, 2)) for r in rows]
-        batch.append(torch.stack(turned).float() / 255)
-    return torch.stack(batch)
+def _shown(rows: Any, columns: Any) -> list[dict[str, Any]]:
+    found = list(rows)
+    print(markdown(found, columns), flush=True)
+    return found
 
 
-def row(work, unit, ours, plain, ratio):
-    return {"work": work, "unit": unit, "ours": ours, "loop": plain, "ratio": ratio}
+def _drawing(work: step.Work, tasks: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what it costs to draw the batch, and which share that is of the step with ``auto``."""
+    draw = sampler.ours(sampler.bank(), tasks, True, (work.ways, work.shots, min(work.queries, 15)))
+    ms = 1e3 * in_turns({"draw": draw}, 20)["draw"]
+    share = ms / next(row["ms"] for row in rows if row["by"] == "metagen, auto")
+    return {
+        "work": rows[0]["work"],
+        "by": "drawing the tasks",
+        "ms": ms,
+        "note": f"{share:.2%} of auto's step",
+    }
 
 
-def sampler_rows():
-    bank = omniglot_sized_bank()
-    tasks = 32
-    for symmetries in (False, True):
-        sampler = EpisodeSampler(bank, bank.names, 5, 1, 15, 0, "train", symmetries)
-        ours, plain = median_seconds(
-            lambda sampler=sampler: sampler.episodes(torch.arange(tasks)), lambda: one_at_a_time(bank, tasks)
-        )
-        name = "5-way 1-shot episodes" + (", symmetries" if symmetries else "")
-        yield {
-            "work": name,
-            "unit": "episodes/s",
-            "ours": tasks / ours,
-            "loop": tasks / plain,
-            "ratio": plain / ours,
-        }
-
-
-def step_rows():
-    for model, learner, tasks, shots, queries in (
-        ("conv4", "maml", 4, 1, 15),
-        ("conv4", "fomaml", 4, 1, 15),
-        ("vae", "maml", 8, 10, 10),
-        ("vae", "fomaml", 8, 10, 10),
-        ("vae", "amortized", 8, 5, 5),
-    ):
-        task = "classify" if model == "conv4" else "generate"
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [f"model={model}", f"learner={learner}", f"task={task}", "task.ways=5"])
-        torch.manual_seed(0)
-        net, method = instantiate(cfg.model), instantiate(cfg.learner)
-        objective = Objective(net)
-        method.bind(objective, 8)
-        ways = 5 if model == "conv4" else 1
-
-        def shots_of(k, seed, tasks=tasks, ways=ways):
-            y = torch.arange(ways)[None, :, None].expand(tasks, ways, k)
-            return Shots(
-                torch.rand(tasks, ways, k, 1, 28, 28), y, rng.fold_in(rng.key(seed), torch.arange(tasks))
-            )
-
-        episodes = Episode(
-            shots_of(shots, 1), shots_of(queries, 2), torch.zeros(tasks, ways, dtype=torch.int64)
-        )
-
-        def step(over, net=net, method=method, objective=objective, episodes=episodes):
-            net.zero_grad()
-            params = objective.params()
-            over(lambda e: method.meta_loss(objective, params, e))(episodes).mean().backward()
-
-        ours, plain = median_seconds(lambda step=step: step(vmap), lambda step=step: step(loop))
-        name = f"{model} x {learner}, {tasks} tasks, step"
-        yield row(name, "ms", 1e3 * ours, 1e3 * plain, plain / ours)
-
-
-def main():
-    rows = [*sampler_rows(), *step_rows()]
-    machine = f"{platform.machine()}-{os.cpu_count()}cpu-{torch.get_num_threads()}threads"
-    head = {"machine": machine, "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "rows": rows}
-    lines = ["| work | unit | vectorised | loop | ratio |", "|:--|:--|--:|--:|--:|"]
-    lines += [
-        f"| {r['work']} | {r['unit']} | {r['ours']:.0f} | {r['loop']:.0f} | {r['ratio']:.2f} |" for r in rows
-    ]
-    table = "\n".join(lines) + "\n"
+def write(name: str, facts: dict[str, Any], sections: dict[str, list[dict[str, Any]]], note: str) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{machine}.json").write_text(json.dumps(head, indent=2) + "\n")
-    (RESULTS / f"{machine}.md").write_text(f"torch {torch.__version__}, {head['date']}, {machine}\n\n{table}")
-    print(table)
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": facts, **sections}, indent=2) + "\n")
+    columns = {"sampler": sampler.COLUMNS, "step": step.COLUMNS, "device": step.COLUMNS}
+    parts = [", ".join(f"{key} {value}" for key, value in facts.items())]
+    parts += [markdown(rows, columns[section]) for section, rows in sections.items() if rows]
+    (RESULTS / f"{name}.md").write_text("\n\n".join([*parts, note]).rstrip() + "\n")
 
 
 if __name__ == "__main__":

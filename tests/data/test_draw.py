@@ -42,3 +42,14 @@ def test_a_draw_depends_on_its_key_alone():
 
 def test_nothing_to_draw():
     assert distinct(keys(3), torch.tensor(5), 0).shape == (3, 0)
+
+
+def test_the_set_is_floyds():
+    """His algorithm, one number after the other, on the same random bits."""
+    n, k = 20, 16
+    for key in keys(50):
+        words, taken = [b & (2**63 - 1) for b in rng.bits(key, (k,)).tolist()], set()
+        for j, word in zip(range(n - k, n), words, strict=True):
+            t = word % (j + 1)
+            taken.add(j if t in taken else t)
+        assert set(distinct(key, torch.tensor(n), k).tolist()) == taken

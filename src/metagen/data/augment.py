@@ -33,12 +33,14 @@ class Augmentation:
         """Return the changed images for keys (T,)."""
         raise NotImplementedError
 
+    def groups(self, images: Tensor) -> Tensor:
+        """Return the images (G, M, H, W) with those that share a draw side by side, as channels."""
+        return images.flatten(0, 2) if self.per == "image" else images.flatten(0, 1).flatten(1, 2)
+
     def uniform(self, images: Tensor, key: Tensor, numbers: int) -> Tensor:
-        """Return ``numbers`` random numbers from (0, 1) for each image, (T * N * K, numbers)."""
-        t, n, k = images.shape[:3]
-        draws = k if self.per == "image" else 1
-        u = rng.uniform(key, (n, draws, numbers), images.dtype)
-        return u.expand(t, n, k, numbers).reshape(-1, numbers)
+        """Return ``numbers`` random numbers from (0, 1) for each group, (G, numbers)."""
+        draws = images.shape[2] if self.per == "image" else 1
+        return rng.uniform(key, (images.shape[1], draws, numbers), images.dtype).flatten(0, 2)
 
 
 class Warp(Augmentation):
@@ -70,11 +72,11 @@ class Warp(Augmentation):
         h, sx, sy = self.shear * e[:, 1], (self.scale * e[:, 2]).exp(), (self.scale * e[:, 3]).exp()
         b = e[:, 4:] * (2 * self.shift / images.shape[-1])
         rows = [cos * sx, cos * h - sin * sy, b[:, 0], sin * sx, sin * h + cos * sy, b[:, 1]]
-        flat = images.flatten(0, 2)
+        groups = self.groups(images)
         grid = functional.affine_grid(
-            torch.stack(rows, -1).reshape(-1, 2, 3), list(flat.shape), align_corners=False
+            torch.stack(rows, -1).reshape(-1, 2, 3), list(groups.shape), align_corners=False
         )
-        return functional.grid_sample(flat, grid, align_corners=False).reshape(images.shape)
+        return functional.grid_sample(groups, grid, align_corners=False).reshape(images.shape)
 
 
 class Thicken(Augmentation):
@@ -101,4 +103,5 @@ class Thicken(Augmentation):
         taps = self.taps.to(images)
         x = functional.conv2d(images.flatten(0, 2), taps.reshape(1, 1, 1, 5), padding=(0, 2))
         x = functional.conv2d(x, taps.reshape(1, 1, 5, 1), padding=(2, 0))
-        return (x * gain[:, :, None, None]).clamp(max=1).reshape(images.shape)
+        x = self.groups(x.reshape(images.shape)) * gain[:, :, None, None]
+        return x.clamp(max=1).reshape(images.shape)

@@ -1,5 +1,7 @@
 """Transforms of many images at once."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -58,9 +60,14 @@ def symmetries(size: int) -> Tensor:
     Entry s mirrors left-right if s >= 4, then turns by (s mod 4) quarter turns:
     ``rot90(flip(x, -1) if s >= 4 else x, s % 4)``.
     """
-    grid = torch.arange(size * size).reshape(size, size)
-    turned = [torch.rot90(start, turns) for start in (grid, grid.flip(-1)) for turns in range(4)]
-    return torch.stack([grid.reshape(-1) for grid in turned])
+    return torch.stack([grid.flatten() for grid in turns(torch.arange(size * size).reshape(size, size))])
+
+
+def turns(images: Tensor) -> Iterator[Tensor]:
+    """Yield images (..., S, S) under the eight symmetries, in the order of :func:`symmetries`."""
+    for start in (images, images.flip(-1)):
+        for quarters in range(4):
+            yield torch.rot90(start, quarters, (-2, -1))
 
 
 def permute(images: Tensor, permutation: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.draw import distinct
 from metagen.data.split import check_known
+from metagen.data.table import table
 from metagen.episode import Episode, Shots
 from metagen.errors import MetagenError, nearest
 
@@ -30,12 +31,14 @@ class Draw(NamedTuple):
     support: (T, N, K) index into the bank's images.
     query:   (T, N, Q) likewise, disjoint from ``support``.
     key:     (T,) the episodes' random keys.
+    noise:   (T, 2) the keys of their support and query images.
     """
 
     classes: Tensor
     support: Tensor
     query: Tensor
     key: Tensor
+    noise: Tensor
 
 
 class EpisodeSampler:
@@ -105,9 +108,8 @@ class EpisodeSampler:
         counts = torch.bincount(bank.labels[self._rows], minlength=len(bank.names))
         self._starts = (counts.cumsum(0) - counts)[self.class_ids]
         self._counts = counts[self.class_ids]
-        self._flat = bank.images.reshape(len(bank.images), -1)
         self._check(images)
-        self._permutations = pixels.symmetries(bank.images.shape[-1]) if symmetries else None
+        self._table = table(bank.images, symmetries)
 
     def _check(self, images: str) -> None:
         where = f"the {self.stage} stage on {self.bank.name}"
@@ -135,21 +137,22 @@ class EpisodeSampler:
     def draw(self, indices: Tensor) -> Draw:
         """Draw the episodes numbered ``indices`` (T,)."""
         key = rng.fold_in(self.key, indices)
-        classes = distinct(rng.fold_in(key, _CLASSES), torch.tensor(len(self)), self.ways)
-        keys = rng.fold_in(rng.fold_in(key, _IMAGES).unsqueeze(-1), torch.arange(self.ways))
+        # One call for many keys: a batch of draws costs its number of operations, not their size.
+        words = torch.tensor([_CLASSES, _IMAGES, _SUPPORT, _QUERY])
+        of_classes, of_images, *noise = rng.fold_in(key.unsqueeze(-1), words).unbind(-1)
+        classes = distinct(of_classes, torch.tensor(len(self)), self.ways)
+        keys = rng.fold_in(of_images.unsqueeze(-1), torch.arange(self.ways))
         picks = distinct(keys, self._counts[classes], self.shots + self.queries)
         rows = self._rows[self._starts[classes].unsqueeze(-1) + picks]
-        return Draw(classes, rows[..., : self.shots], rows[..., self.shots :], key)
+        return Draw(classes, rows[..., : self.shots], rows[..., self.shots :], key, torch.stack(noise, -1))
 
     def gather(self, draw: Draw) -> Episode:
         """Return the images of ``draw`` as a batch of T episodes, x float32 (T, N, K, 1, H, W)."""
         t, n = draw.classes.shape
         rows = torch.cat([draw.support, draw.query], -1)
         k = rows.shape[-1]
-        x = self._flat.index_select(0, rows.reshape(-1)).reshape(t * n, k, -1)
-        if self._permutations is not None:
-            x = pixels.permute(x, self._permutations[self.symmetry[draw.classes.reshape(-1)]])
-        x = pixels.unit(x).reshape(t, n, k, 1, *self.bank.images.shape[1:])
+        x = self._table.take(rows.flatten(0, 1), self.symmetry[draw.classes.flatten()])
+        x = x.reshape(t, n, k, 1, *self.bank.images.shape[1:])
         if self.dilation:
             coin, amount = rng.uniform(rng.fold_in(draw.key, _DILATE), (2,)).unbind(-1)
             x = pixels.dilate(x, amount * (coin < self.dilation))
@@ -158,10 +161,9 @@ class EpisodeSampler:
         if self.binarize:
             x = pixels.binarize(x, self.binarize, rng.fold_in(draw.key, _BINARIZE))
         y = torch.arange(n).reshape(1, n, 1).expand(t, n, k)
-        support, query = (
-            Shots(x[:, :, part], y[:, :, part], rng.fold_in(draw.key, noise))
-            for part, noise in ((slice(None, self.shots), _SUPPORT), (slice(self.shots, None), _QUERY))
-        )
+        cut, (of_support, of_query) = self.shots, draw.noise.unbind(-1)
+        support = Shots(x[:, :, :cut], y[:, :, :cut], of_support)
+        query = Shots(x[:, :, cut:], y[:, :, cut:], of_query)
         return Episode(support, query, draw.classes)
 
     def episodes(self, indices: Tensor) -> Episode:

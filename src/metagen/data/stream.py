@@ -11,7 +11,7 @@ from torch import Tensor
 from metagen import rng
 from metagen.data import pixels
 from metagen.data.bank import Bank
-from metagen.data.sampler import STAGES, EpisodeSampler
+from metagen.data.sampler import STAGES, Draw, EpisodeSampler
 from metagen.episode import Episode, Shots
 
 
@@ -57,6 +57,10 @@ class Streams(NamedTuple):
     split: dict[str, tuple[str, ...]]
 
 
+AHEAD = 512
+"""Episodes that are drawn at once: the draw of one costs as many operations as that of many."""
+
+
 class EpisodeStream:
     """Batch b holds the episodes b T ... (b+1) T - 1, and none from ``total`` on."""
 
@@ -66,22 +70,28 @@ class EpisodeStream:
         self.bank = sampler.bank
         self.seed: int | None = sampler.seed
         self.classes, self.class_ids = sampler.names, sampler.class_ids
+        self._ahead = max(1, AHEAD // batch)
+        self._first, self._drawn = -1, sampler.draw(torch.arange(0))
 
     def __len__(self) -> int:
         if self.batches is None:
             raise TypeError("a stream of training episodes never ends")
         return self.batches
 
-    def indices(self, step: int) -> Tensor:
-        """Return the numbers of the episodes in batch ``step``."""
-        stop = (step + 1) * self.size
+    def indices(self, step: int, steps: int = 1) -> Tensor:
+        """Return the numbers of the episodes in batch ``step``, or in that and the following ones."""
+        stop = (step + steps) * self.size
         return torch.arange(step * self.size, stop if self.total is None else min(stop, self.total))
 
     def batch(self, step: int) -> Episode:
         """Return the episodes of batch ``step``."""
         if self.batches is not None and not 0 <= step < self.batches:
             raise IndexError(step)
-        return self.sampler.episodes(self.indices(step))
+        first = step - step % self._ahead
+        if first != self._first:
+            self._first, self._drawn = first, self.sampler.draw(self.indices(first, self._ahead))
+        part = slice((step - first) * self.size, (step - first + 1) * self.size)
+        return self.sampler.gather(Draw(*(values[part] for values in self._drawn)))
 
     def audit(self) -> dict[str, np.ndarray]:
         """Return what every episode is made of.

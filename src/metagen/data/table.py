@@ -1,0 +1,71 @@
+"""Images of a bank as one gather wants them."""
+
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from metagen.data import pixels
+
+LIMIT = 2**28
+"""Bytes above which the turned copies of a bank are not kept."""
+
+_LOOKUP = "embedding_bag_byte_rowwise_offsets"
+
+
+class Table(Protocol):
+    """The images of a bank under the eight symmetries of :func:`metagen.data.pixels.symmetries`."""
+
+    def take(self, rows: Tensor, symmetry: Tensor) -> Tensor:
+        """Return images ``rows`` (B, K), each group under ``symmetry`` (B,): float32 (B, K, P) in [0, 1]."""
+        ...
+
+
+class Turning:
+    """Turns the images when they are asked for; needs no memory of its own."""
+
+    def __init__(self, images: Tensor, copies: int) -> None:
+        self._flat = images.flatten(1)
+        self._permutations = pixels.symmetries(images.shape[-1]) if copies > 1 else None
+
+    def take(self, rows: Tensor, symmetry: Tensor) -> Tensor:
+        """Return images ``rows`` (B, K), each group under ``symmetry`` (B,): float32 (B, K, P) in [0, 1]."""
+        x = self._flat.index_select(0, rows.flatten()).reshape(*rows.shape, -1)
+        if self._permutations is not None:
+            x = pixels.permute(x, self._permutations[symmetry])
+        return pixels.unit(x)
+
+
+class Turned:
+    """Keeps a copy of every image in every symmetry, made when the first one is asked for.
+
+    A row is followed by the scale and the offset (0) of its bytes, the format of torch's tables of
+    quantised embeddings. Their lookup gathers, converts and scales in one pass over the memory, to the
+    same bits as :func:`metagen.data.pixels.unit`; three passes take twice as long.
+    """
+
+    def __init__(self, images: Tensor, copies: int) -> None:
+        self._images, self._copies = images, copies
+
+    def take(self, rows: Tensor, symmetry: Tensor) -> Tensor:
+        """Return images ``rows`` (B, K), each group under ``symmetry`` (B,): float32 (B, K, P) in [0, 1]."""
+        index = (rows + symmetry.unsqueeze(-1) * len(self._images)).flatten()
+        lookup = getattr(torch.ops.quantized, _LOOKUP)
+        return lookup(self._packed, index, torch.arange(len(index))).reshape(*rows.shape, -1)
+
+    @cached_property
+    def _packed(self) -> Tensor:
+        m, h, w = self._images.shape
+        packed = torch.empty((self._copies, m, h * w + 8), dtype=torch.uint8)
+        packed[..., h * w :] = torch.tensor([1 / 255, 0.0]).view(torch.uint8)
+        for copy, turned in zip(packed, pixels.turns(self._images), strict=False):
+            copy[:, : h * w].unflatten(1, (h, w)).copy_(turned)
+        return packed.flatten(0, 1)
+
+
+def table(images: Tensor, symmetries: bool) -> Table:
+    """Return the faster table of images (M, H, W) that fits into ``LIMIT`` bytes."""
+    copies = 8 if symmetries else 1
+    fits = copies * images.numel() <= LIMIT and hasattr(torch.ops.quantized, _LOOKUP)
+    return (Turned if fits else Turning)(images, copies)
