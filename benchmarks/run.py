@@ -14,6 +14,8 @@ import step
 import torch
 from timing import in_turns, machine, markdown
 
+from metagen.runtime import keep_freed_memory
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -37,6 +39,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     warnings.simplefilter("ignore")
+    keep_freed_memory()  # as `metagen train` does; it is for all that are timed here
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)

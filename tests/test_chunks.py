@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import PAIRS, build_pair, random_episodes
 
-from metagen.chunks import LARGEST, plan, replica
+from metagen.chunks import LARGEST, WIDEST, plan, replica, width
+from metagen.episode import Shots
 from metagen.errors import MetagenError
 from metagen.experiment import Experiment
 
@@ -40,6 +41,21 @@ def test_the_plan_keeps_every_core_busy():
     assert few == (1, 1)
     assert plan(32, CPU, chunk=4, workers=3) == (4, 3)
     assert plan(32, torch.device("cuda")) == (32, 1)
+
+
+def test_wide_tasks_come_in_small_chunks():
+    for size, chunk in ((1, LARGEST), (WIDEST // 4, 4), (WIDEST * 9, 1)):
+        assert plan(1000, CPU, workers=2, width=lambda size=size: size).chunk == chunk
+    assert plan(1000, CPU, chunk=5, width=lambda: pytest.fail("not asked for")).chunk == 5
+
+
+def test_the_width_is_that_of_the_largest_activation():
+    model, _, objective = build_pair("conv4", "maml")
+    query = random_episodes(tasks=1).query
+    filters, images = model.body[0].conv.out_channels, 6
+    assert (
+        width(lambda: objective.loss({}, Shots(*(part[0] for part in query)))) == images * filters * 28**2 * 8
+    )
 
 
 @pytest.mark.parametrize(("args", "message"), [({"chunk": 0}, "chunk=0"), ({"workers": -1}, "workers=-1")])

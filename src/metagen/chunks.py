@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from metagen.errors import MetagenError
 from metagen.vectorize import tasks_of, tree_map
 
-LARGEST = 8
-"""Tasks of a chunk on a CPU: more fall out of its caches, fewer do not hide the interpreter."""
+LARGEST = 16
+"""Tasks of a chunk on a CPU at most: fewer do not hide the interpreter."""
+WIDEST = 2**27
+"""Bytes of the largest tensor of a chunk on a CPU, at most: more fall out of its caches."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -34,11 +36,18 @@ class Plan(NamedTuple):
     workers: int
 
 
-def plan(tasks: int, device: torch.device, chunk: int | None = None, workers: int | None = None) -> Plan:
+def plan(
+    tasks: int,
+    device: torch.device,
+    chunk: int | None = None,
+    workers: int | None = None,
+    width: Callable[[], int] | None = None,
+) -> Plan:
     """Return a plan for ``tasks`` tasks; what is not ``None`` is kept.
 
     On an accelerator all tasks go at once. On a CPU there is a worker for every thread of torch's that
-    finds work, and a chunk has at most ``LARGEST`` tasks.
+    finds work, and a chunk has at most ``LARGEST`` tasks and ``WIDEST`` bytes in a tensor; ``width`` tells
+    the bytes of the largest tensor of one task, where it matters.
 
     Raises:
         MetagenError: a size below 1, or several workers on an accelerator.
@@ -56,7 +65,24 @@ def plan(tasks: int, device: torch.device, chunk: int | None = None, workers: in
         workers = 1  # a thread would not inherit it
     if workers is None:
         workers = min(torch.get_num_threads(), -(-tasks // (chunk or 1)))
-    return Plan(chunk or min(LARGEST, -(-tasks // workers)), workers)
+    if chunk is None:
+        chunk = min(LARGEST, -(-tasks // workers))
+        if chunk > 1 and width is not None:
+            chunk = max(1, min(chunk, WIDEST // max(1, width())))
+    return Plan(chunk, workers)
+
+
+def width(loss: Callable[[], Tensor]) -> int:
+    """Return the bytes of the largest tensor that ``loss()`` keeps for its gradient."""
+    sizes = [0]
+
+    def pack(x: Tensor) -> Tensor:
+        sizes.append(x.numel() * x.element_size())
+        return x
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        loss()
+    return max(sizes)
 
 
 def mean_over(

@@ -7,13 +7,13 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from metagen.chunks import Plan, mean_over, plan
+from metagen.chunks import Plan, mean_over, plan, width
 from metagen.episode import Episode
 from metagen.errors import MetagenError
 from metagen.evaluation import Evaluation
 from metagen.learners.base import Learner
 from metagen.objective import Objective
-from metagen.vectorize import backend, tasks_of
+from metagen.vectorize import backend, tasks_of, tree_map
 
 
 class Experiment(L.LightningModule):
@@ -54,15 +54,29 @@ class Experiment(L.LightningModule):
         self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
         self.over = backend("vmap" if vectorize == "auto" else vectorize)
         self.evaluation: Evaluation | None = None
+        self._widths: dict[torch.Size, int] = {}
 
     def meta_loss(self, batch: Episode) -> Tensor:
         """Return the mean meta-loss over the tasks of ``batch``, a scalar."""
         tasks = tasks_of(batch)
-        how = plan(tasks, self.device, self.chunk, self.workers) if self.chunked else Plan(tasks, 1)
+        how = self._plan(tasks, batch) if self.chunked else Plan(tasks, 1)
         if how.chunk >= tasks:
             return self._total_loss(self.model, self.learner, batch) / tasks
         leaves = [p for p in self.parameters() if p.requires_grad]
         return mean_over(self._total_loss, batch, (self.model, self.learner), how, leaves)
+
+    def _plan(self, tasks: int, batch: Episode) -> Plan:
+        """Return how to work off the batch; what its largest tensor is must be measured once a shape."""
+        shape = batch.query.x.shape[1:]
+
+        def widest() -> int:
+            if shape not in self._widths:
+                query = tree_map(lambda leaf: leaf[0], batch.query)
+                params = self.objective.for_ways(self.objective.params(), shape[0])
+                self._widths[shape] = width(lambda: self.objective.loss(params, query))
+            return self._widths[shape]
+
+        return plan(tasks, self.device, self.chunk, self.workers, widest)
 
     def _total_loss(self, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
