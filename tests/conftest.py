@@ -67,19 +67,21 @@ def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
 
 
 def valid_pairs():
-    """Every model x learner pair that fits, and the errors of those that do not."""
-    fit, refused = [], {}
+    """Every model x learner pair that fits with its learner, and the errors of those that do not."""
+    fit, refused = {}, {}
     for model in choices("model"):
         for learner in choices("learner"):
             try:
-                build_pair(model, learner)
-                fit.append((model, learner))
+                fit[model, learner] = build_pair(model, learner)[1]
             except MetagenError as error:
                 refused[model, learner] = str(error)
     return fit, refused
 
 
-PAIRS, REFUSED = valid_pairs()
+FITTING, REFUSED = valid_pairs()
+PAIRS = list(FITTING)
+FEW_SHOT = [pair for pair, learner in FITTING.items() if learner.few_shot]
+META_TRAINED = [pair for pair, learner in FITTING.items() if learner.meta_trained]
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from conftest import PAIRS, build_pair, random_episodes
+from conftest import FEW_SHOT, META_TRAINED, build_pair, random_episodes
 
 from metagen.chunks import LARGEST, WIDEST, plan, replica, width
 from metagen.episode import Shots
 from metagen.errors import MetagenError
 from metagen.experiment import Experiment
 
-FEW_SHOT = [pair for pair in PAIRS if build_pair(*pair)[1].few_shot and build_pair(*pair)[1].meta_trained]
 CPU = torch.device("cpu")
 
 
@@ -22,7 +21,7 @@ def loss_and_gradient(model, learner, episodes, **how):
     return loss.detach(), torch.cat(grads)
 
 
-@pytest.mark.parametrize(("model", "learner"), FEW_SHOT)
+@pytest.mark.parametrize(("model", "learner"), [pair for pair in FEW_SHOT if pair in META_TRAINED])
 def test_chunks_in_threads_give_the_gradient_of_the_whole(model, learner):
     model, learner, _ = build_pair(model, learner)
     episodes = random_episodes(tasks=3)

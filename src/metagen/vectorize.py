@@ -7,6 +7,7 @@ leading T on every tensor of every argument and result. What ``fn`` closes over 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -30,21 +31,33 @@ def tree_map(fn: Callable[..., Any], *trees: Any) -> Any:
 
 
 def flatten(tree: Any) -> tuple[list[Tensor], Callable[..., Any]]:
-    """Return the tensors of a tree in order, and the function that makes the tree of such tensors."""
+    """Return the tensors of a tree in order, and the function that makes the tree of such tensors.
+
+    That function knows the tree's shape alone: it may outlive the tensors without holding them.
+    """
     if isinstance(tree, Tensor):
-        return [tree], lambda leaves: leaves[0]
+        return [tree], _first
     parts = [flatten(part) for part in (tree.values() if isinstance(tree, dict) else tree)]
     ends = list(accumulate((len(leaves) for leaves, _ in parts), initial=0))
+    backs = [back for _, back in parts]
+    make = partial(_dict, tuple(tree)) if isinstance(tree, dict) else _maker(type(tree))
 
     def rebuild(leaves: Any) -> Any:
-        values = [
-            back(leaves[start:stop]) for (_, back), (start, stop) in zip(parts, pairwise(ends), strict=True)
-        ]
-        if isinstance(tree, dict):
-            return dict(zip(tree, values, strict=True))
-        return type(tree)(*values) if hasattr(tree, "_fields") else tuple(values)
+        return make([back(leaves[a:b]) for back, (a, b) in zip(backs, pairwise(ends), strict=True)])
 
     return [leaf for leaves, _ in parts for leaf in leaves], rebuild
+
+
+def _first(leaves: Any) -> Any:
+    return leaves[0]
+
+
+def _dict(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
+    return dict(zip(names, values, strict=True))
+
+
+def _maker(kind: type) -> Callable[[list[Any]], Any]:
+    return (lambda values: kind(*values)) if hasattr(kind, "_fields") else tuple
 
 
 def tasks_of(tree: Any) -> int:

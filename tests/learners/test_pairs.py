@@ -2,14 +2,12 @@
 
 import pytest
 import torch
-from conftest import PAIRS, REFUSED, build_pair, choices, random_episodes
+from conftest import FITTING, META_TRAINED, PAIRS, REFUSED, build_pair, choices, random_episodes
 
 from metagen.vectorize import loop, vmap
 
-META_TRAINED = [(model, learner) for model, learner in PAIRS if build_pair(model, learner)[1].meta_trained]
-
 # Where a meta-loss holds parts constant by design (Reptile), the rule has a test of its own.
-EXACT = [pair for pair in META_TRAINED if not build_pair(*pair)[1].surrogate]
+EXACT = [pair for pair in META_TRAINED if not FITTING[pair].surrogate]
 
 
 def episodes_for(learner, seed=0):

@@ -1,5 +1,6 @@
 """What every learner is: a way from a model's parameters and a few images to adapted parameters."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -110,6 +111,11 @@ class Learner(nn.Module):
 
             state = recompute(segment, own, params, state, support)
         return state
+
+    def kept(self, fn: Callable[..., Tensor], *trees: Any) -> Tensor:
+        """Return ``fn(*trees)``; its graph is kept or recomputed as that of the steps."""
+        recomputed = self.checkpoint_steps is not None and torch.is_grad_enabled()
+        return recompute(fn, *trees) if recomputed else fn(*trees)
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""

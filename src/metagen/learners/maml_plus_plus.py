@@ -65,9 +65,13 @@ class MAMLPlusPlus(GradientDescent):
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return sum_i w_i L(phi_i; query), a scalar."""
+
+        def query_loss(params: Params, phi: Params, episode: Episode) -> Tensor:
+            return objective.query_loss({**params, **phi}, episode)
+
         state, losses = self.begin(objective, params, episode.support), []
         for index, weight in enumerate(self.weights()):
             state = self.advance(objective, params, state, episode.support, index, index + 1)
             if weight:
-                losses.append(weight * objective.query_loss({**params, **state.params}, episode))
+                losses.append(weight * self.kept(query_loss, params, state.params, episode))
         return torch.stack(losses).sum()
