@@ -1,0 +1,86 @@
+"""The coordinate-wise LSTM optimizer."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from metagen.episode import Params
+from metagen.errors import MetagenError
+from metagen.learners.learned_rules import LearnedRule
+from metagen.learners.rules import Rule
+
+
+class LstmRule(LearnedRule):
+    r"""A two-layer LSTM reads the gradient of one coordinate and writes a correction of its step.
+
+    .. math:: \phi_{i+1} = \phi_i + u_i + s \, w^\top h_i^{(2)}, \quad h_i = \text{LSTM}(x(g_i), h_{i-1})
+
+    Andrychowicz et al., NeurIPS 2016, whose step is the network's alone; here it is added to that of
+    ``base``, and w starts at 0, so that the untrained rule is ``base``. Their input is kept (appendix A):
+
+        x(g) = (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g).
+
+    The state of every coordinate is two pairs (h, c) of ``hidden`` numbers: for large networks keep
+    it small, or recompute the steps (``learner.checkpoint_steps=1``).
+
+    Args:
+        base: the hand-made rule that is corrected.
+        hidden: units of each of the two layers (the paper: 20).
+        scale: s, the size of the network's step in units of the parameters.
+        p: range of the preprocessing, in powers of e.
+    """
+
+    remembers = ("h1", "c1", "h2", "c2")
+
+    def __init__(self, base: Rule, hidden: int = 20, scale: float = 0.01, p: float = 10.0) -> None:
+        super().__init__(base)
+        if hidden < 1 or scale <= 0 or p <= 0:
+            raise MetagenError(
+                f"learner.rule.hidden={hidden}, scale={scale}, p={p}: expected hidden of 1 or more and "
+                f"positive numbers"
+            )
+        self.hidden, self.scale, self.p = hidden, scale, p
+        self.first, self.second = _cell(2, hidden), _cell(hidden, hidden)
+        self.readout = nn.Parameter(torch.zeros(1, hidden))
+
+    def memory(self, coordinates: Tensor) -> Params:
+        """Return zero states, (hidden, M) each."""
+        return {name: coordinates.new_zeros(self.hidden, len(coordinates)) for name in self.remembers}
+
+    def correct(
+        self, step: Tensor, params: Params, grads: Params, memory: Params, index: int
+    ) -> tuple[Tensor, Params]:
+        """Return u + s w' h and the new states."""
+        x = preprocess(self.join(grads), self.p)
+        h1, c1 = _advance(self.first, x, memory["h1"], memory["c1"])
+        h2, c2 = _advance(self.second, h1, memory["h2"], memory["c2"])
+        return step + self.scale * (self.readout @ h2)[0], {"h1": h1, "c1": c1, "h2": h2, "c2": c2}
+
+
+def preprocess(g: Tensor, p: float) -> Tensor:
+    """Return the two inputs (2, M) of gradients (M,): their logarithm and their sign, bounded below."""
+    small = math.exp(-p)
+    size = g.abs()
+    # Clamped before the logarithm: the gradient of the branch not taken must be finite, too.
+    log = size.clamp(min=small).log() / p
+    return torch.stack([log, torch.where(size >= small, g.sign(), g / small)])
+
+
+def _cell(inputs: int, hidden: int) -> nn.ParameterList:
+    """Return the weights of the four gates (4H, inputs), (4H, H) and their biases (4H, 1)."""
+    bound = 1 / math.sqrt(hidden)
+    shapes = ((4 * hidden, inputs), (4 * hidden, hidden), (4 * hidden, 1))
+    return nn.ParameterList([nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in shapes])
+
+
+def _advance(cell: nn.ParameterList, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h (H, M) and c (H, M) after the input x (., M).
+
+    Hochreiter and Schmidhuber, *Long Short-Term Memory*, Neural Computation 1997, with the forget
+    gate of Gers et al., 2000. Written out: the native one is not differentiable twice everywhere.
+    """
+    weight, recurrent, bias = cell
+    enter, forget, write, leave = (weight @ x + recurrent @ h + bias).chunk(4)
+    c = forget.sigmoid() * c + enter.sigmoid() * write.tanh()
+    return leave.sigmoid() * c.tanh(), c

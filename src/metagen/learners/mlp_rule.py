@@ -1,0 +1,133 @@
+"""A learned optimizer that reads momenta."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metagen.episode import Params
+from metagen.errors import MetagenError
+from metagen.learners.learned_rules import LearnedRule
+from metagen.learners.rules import Rule
+
+TIMES = (1.0, 3.0, 10.0, 30.0, 100.0)
+"""Time scales, in steps, at which the network sees the step number."""
+RANGE = 4.0
+"""The network scales a step by e^-4 to e^4."""
+LOGS = 10.0
+"""Logarithms are divided by it to be of the size of the other inputs."""
+EPS = 1e-16
+
+
+class MlpRule(LearnedRule):
+    r"""A small network reads what is known of one coordinate and writes a direction and a magnitude.
+
+    .. math:: \phi_{i+1} = \phi_i + e^{a_i + s_n \cdot \tau(i)} (u_i + s \, d_i), \quad (d_i, a_i) = f_w(x_i)
+
+    In the spirit of Metz et al., *Understanding and correcting pathologies in the training of learned
+    optimizers*, ICML 2019, and *Tasks, stability, architecture, and compute*, 2020. Inputs x_i of a
+    coordinate: g over its root mean square in the tensor, g and every momentum over the root of the second
+    moment v, log v over its mean in the tensor, and phi over its root mean square; inputs of
+    its tensor n: log rms of g and of phi, log size, and tau(i) = i / (i + c) for several c. The last
+    layer and s_n start at 0, so that the untrained rule is ``base``.
+
+    Args:
+        base: the hand-made rule that is corrected.
+        hidden: units of each of the two layers.
+        scale: s, the size of the network's direction in units of the parameters.
+        betas: decay of each momentum.
+        beta_square: decay of the second moment.
+        per_tensor: learn a schedule s_n of log rates for every tensor; it fits this model alone.
+    """
+
+    remembers = ("momenta", "square")
+
+    def __init__(
+        self,
+        base: Rule,
+        hidden: int = 8,
+        scale: float = 0.001,
+        betas: Sequence[float] = (0.5, 0.9),
+        beta_square: float = 0.95,
+        per_tensor: bool = True,
+    ) -> None:
+        super().__init__(base)
+        if hidden < 1 or scale <= 0:
+            raise MetagenError(f"learner.rule.hidden={hidden}, scale={scale}: expected positive numbers")
+        if not all(0 <= beta < 1 for beta in (*betas, beta_square)):
+            raise MetagenError(
+                f"learner.rule.betas={list(betas)}, beta_square={beta_square}: expected decays from [0, 1)"
+            )
+        self.scale, self.betas, self.beta_square = scale, tuple(betas), beta_square
+        self.per_tensor = per_tensor
+        self.coordinate = nn.Parameter(_uniform(hidden, 4 + len(self.betas)))
+        self.tensor = nn.Parameter(_uniform(hidden, 4 + len(TIMES)))
+        self.mix = nn.Parameter(_uniform(hidden, hidden))
+        self.mix_bias = nn.Parameter(torch.zeros(hidden, 1))
+        self.readout = nn.Parameter(torch.zeros(2, hidden))
+
+    def bind(self, params: Params) -> None:
+        """Create the schedules, one row for every tensor."""
+        super().bind(params)
+        if self.per_tensor:
+            like = next(iter(params.values()))
+            self.schedule = nn.Parameter(like.new_zeros(len(params), 1 + len(TIMES)))
+
+    def memory(self, coordinates: Tensor) -> Params:
+        """Return zero momenta (B, M) and a zero second moment (1, M)."""
+        size = len(coordinates)
+        return {
+            "momenta": coordinates.new_zeros(len(self.betas), size),
+            "square": coordinates.new_zeros(1, size),
+        }
+
+    def correct(
+        self, step: Tensor, params: Params, grads: Params, memory: Params, index: int
+    ) -> tuple[Tensor, Params]:
+        """Return e^(a + s_n tau) (u + s d) and the new memory."""
+        g = self.join(grads)
+        beta = g.new_tensor(self.betas)[:, None]
+        momenta = beta * memory["momenta"] + (1 - beta) * g
+        square = self.beta_square * memory["square"] + (1 - self.beta_square) * g * g
+        mean, v = momenta / (1 - beta ** (index + 1)), square / (1 - self.beta_square ** (index + 1))
+        time = self.clock(index, g)
+        direction, magnitude = self.network(params, grads, torch.cat([g[None], mean]), v, time)
+        if self.per_tensor:
+            magnitude = magnitude + self.spread(time @ self.schedule.T, params)[0]
+        grown = (RANGE * torch.tanh(magnitude / RANGE)).exp()
+        return grown * (step + self.scale * direction), {"momenta": momenta, "square": square}
+
+    def clock(self, index: int, like: Tensor) -> Tensor:
+        """Return (1, tau(index)), (1, 1 + C)."""
+        return like.new_tensor([[1.0, *(index / (index + c) for c in TIMES)]])
+
+    def network(self, params: Params, grads: Params, means: Tensor, v: Tensor, time: Tensor) -> Tensor:
+        """Return d and a, (2, M), from g and the momenta (1 + B, M), v (1, M) and the time (1, 1 + C)."""
+        rms_g, rms_phi = self.rms(grads), self.rms(params)
+        spread_v = self.split(v[0], params)
+        rms_v = self.rms({n: (square + EPS).sqrt() for n, square in spread_v.items()})
+        phi = self.join(params)[None] / self.spread(rms_phi, params)
+        sizes = torch.cat([means[:1] / self.spread(rms_g, params), means * torch.rsqrt(v + EPS), phi])
+        levels = (v + EPS).log() / 2 - self.spread(rms_v.log(), params)
+        x = torch.cat([torch.asinh(sizes), levels / LOGS])
+        numel = rms_g.new_tensor([[float(params[n].numel()) for n in self.names]])
+        of_tensor = torch.cat(
+            [torch.cat([rms_g, rms_phi, numel]).log() / LOGS, time.T.expand(-1, len(self.names))]
+        )
+        h = torch.relu(self.coordinate @ x + self.spread(self.tensor @ of_tensor, params))
+        return self.readout @ torch.relu(self.mix @ h + self.mix_bias)
+
+    def rms(self, params: Params) -> Tensor:
+        """Return the root mean square of every tensor, (1, n)."""
+        return torch.stack([(params[n].square().mean() + EPS).sqrt() for n in self.names])[None]
+
+    def spread(self, values: Tensor, like: Params) -> Tensor:
+        """Repeat one column per tensor, (R, n), for all of its coordinates, (R, M)."""
+        columns = zip(values.split(1, 1), (like[n].numel() for n in self.names), strict=True)
+        return torch.cat([column.expand(-1, size) for column, size in columns], 1)
+
+
+def _uniform(outputs: int, inputs: int) -> Tensor:
+    bound = 1 / math.sqrt(inputs)
+    return torch.empty(outputs, inputs).uniform_(-bound, bound)

@@ -1,0 +1,232 @@
+"""Learned optimizers against the hand-made rules and the unrolled gradients that they contain."""
+
+import math
+
+import pytest
+import torch
+from conftest import build_pair, random_episodes
+from test_oracles import Quadratic, quadratic_episode
+from torch import nn
+
+from metagen import rng
+from metagen.errors import MetagenError
+from metagen.learners.gradient_descent import GradientDescent
+from metagen.learners.learned_optimizer import HandMadeOptimizer, LearnedOptimizer
+from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
+from metagen.learners.mlp_rule import MlpRule
+from metagen.learners.rules import Adam, Momentum, Sgd
+from metagen.objective import Objective
+from metagen.vectorize import loop, vmap
+
+RATE, STEPS = 0.1, 6
+RULES = {"lstm": lambda base: LstmRule(base, hidden=5), "mlp": lambda base: MlpRule(base, hidden=6)}
+BASES = {"sgd": lambda: Sgd(RATE), "momentum": lambda: Momentum(RATE), "adam": lambda: Adam(RATE)}
+
+
+def bound(learner):
+    objective = Objective(Quadratic())
+    learner.bind(objective, 2)
+    return learner.double(), objective
+
+
+def shaken(learner, seed=0):
+    """The learner after a change of all of its weights, so that no part of it is zero."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for p in learner.parameters():
+            p += 0.3 * torch.randn_like(p)
+    return learner
+
+
+def gradient(learner, objective, episode):
+    loss = learner.meta_loss(objective, objective.params(), episode)
+    grads = torch.autograd.grad(loss, list(learner.parameters()), allow_unused=True, materialize_grads=True)
+    return loss.detach(), torch.cat([g.flatten() for g in grads])
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("rule", RULES)
+def test_an_untrained_rule_is_its_base(rule, base):
+    """So a learned optimizer initialised to SGD equals SGD, momentum equals momentum, Adam equals Adam."""
+    learned, objective = bound(LearnedOptimizer(RULES[rule](BASES[base]()), STEPS, random_start=False))
+    plain, same = bound(GradientDescent(BASES[base](), STEPS))
+    support = quadratic_episode().support
+    for steps in (1, STEPS):
+        a, b = (
+            learner.adapt(o, o.params(), support, steps)["w"]
+            for learner, o in ((learned, objective), (plain, same))
+        )
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    moved = shaken(learned).adapt(objective, objective.params(), support)["w"]
+    assert (moved - b).abs().min() > 1e-6, "and a trained one is not"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_truncation_that_covers_the_unroll_is_full_backpropagation(rule):
+    grads = {}
+    for truncation in (None, STEPS + 3, STEPS, STEPS - 1, 1):
+        learner = LearnedOptimizer(RULES[rule](Sgd(RATE)), STEPS, truncation=truncation)
+        learner, objective = bound(learner)
+        torch.manual_seed(0)
+        for p in learner.parameters():
+            nn.init.normal_(p, std=0.3)
+        grads[truncation] = gradient(learner, objective, quadratic_episode())
+    full_loss, full = grads[None]
+    for truncation, (loss, grad) in grads.items():
+        assert torch.equal(loss, full_loss), "a cut changes the gradient, not the value"
+        difference = (grad - full).norm() / full.norm()
+        assert difference == 0 if truncation is None or truncation >= STEPS else difference > 1e-6
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_cut_graph_adds_the_gradients_of_its_segments(rule):
+    """By hand: every segment by itself, from where the one before it arrived."""
+    learner = shaken(bound(LearnedOptimizer(RULES[rule](Sgd(RATE)), STEPS, truncation=2))[0])
+    objective, episode = Objective(Quadratic()), quadratic_episode()
+    _, got = gradient(learner, objective, episode)
+    params, want = objective.params(), torch.zeros_like(got)
+    state = learner.begin(objective, params, episode.support)
+    for first in range(0, STEPS, 2):
+        losses = []
+        for index in (first, first + 1):
+            state = learner.step(objective, params, state, episode.support, index)
+            losses.append(objective.loss(state.params, episode.query))
+        parts = torch.autograd.grad(
+            sum(losses) / STEPS, list(learner.parameters()), allow_unused=True, materialize_grads=True
+        )
+        want += torch.cat([g.flatten() for g in parts])
+        state = type(state)(*torch.utils._pytree.tree_map(lambda x: x.detach(), tuple(state)))
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("name", ["learned_optimizer", "learned_optimizer_mlp"])
+@pytest.mark.parametrize("over", [loop, vmap])
+def test_recomputed_steps_give_the_same_meta_gradient(name, over):
+    _, learner, objective = build_pair("conv4", name)
+    learner.steps, learner.truncation = 4, 2
+    shaken(learner)
+    params, episodes = objective.params(), random_episodes()
+
+    def flat():
+        loss = over(lambda e: learner.meta_loss(objective, params, e))(episodes).mean()
+        grads = torch.autograd.grad(loss, list(learner.parameters()))
+        return torch.cat([g.flatten() for g in grads])
+
+    plain = flat()
+    learner.checkpoint_steps = 1
+    torch.testing.assert_close(flat(), plain, rtol=1e-9, atol=1e-12)
+
+
+def test_the_written_out_cell_is_torchs_lstm_cell():
+    rule = LstmRule(Sgd(RATE), hidden=4).double()
+    cell = nn.LSTMCell(2, 4).double()
+    with torch.no_grad():
+        cell.weight_ih.copy_(rule.first[0])
+        cell.weight_hh.copy_(rule.first[1])
+        cell.bias_ih.copy_(rule.first[2][:, 0])
+        cell.bias_hh.zero_()
+    torch.manual_seed(0)
+    x, h, c = (torch.randn(n, 7, dtype=torch.float64) for n in (2, 4, 4))
+    for ours, theirs in zip(_advance(rule.first, x, h, c), cell(x.T, (h.T, c.T)), strict=True):
+        torch.testing.assert_close(ours, theirs.T)
+
+
+def test_inputs_of_the_lstm_are_those_of_the_paper():
+    g = torch.tensor([1.0, -math.exp(-5), math.exp(-12), 0.0], dtype=torch.float64)
+    want = torch.tensor([[0.0, -0.5, -1.0, -1.0], [1.0, -1.0, math.exp(-2), 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(preprocess(g, 10.0), want)
+    assert torch.func.grad(lambda g: preprocess(g, 10.0).sum())(g).isfinite().all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_coordinate_has_the_same_network(rule):
+    """Exchanging two coordinates of a tensor exchanges their steps."""
+    torch.manual_seed(0)
+    p = {"a": torch.randn(3, 2), "b": torch.randn(4)}
+    g = {n: torch.randn_like(x) for n, x in p.items()}
+    learned = RULES[rule](Adam(RATE))
+    learned.bind(p)
+    shaken(learned)
+    order = torch.tensor([2, 0, 3, 1])
+
+    def after(p, g):
+        slots = learned.init(p)
+        for index in range(3):
+            p, slots = learned.update(p, g, slots, index)
+        return p
+
+    plain = after(p, g)
+    mixed = after({**p, "b": p["b"][order]}, {**g, "b": g["b"][order]})
+    torch.testing.assert_close(mixed["b"], plain["b"][order])
+    torch.testing.assert_close(mixed["a"], plain["a"])
+
+
+@pytest.mark.parametrize("model", ["conv4", "vae"])
+def test_random_starts_differ_between_episodes_and_look_like_the_initialisation(model):
+    model, learner, objective = build_pair(model, "learned_optimizer_mlp")
+    params, support = objective.params(), random_episodes(tasks=2).support
+    starts = vmap(lambda s: learner.begin(objective, params, s).params)(support)
+    again = vmap(lambda s: learner.begin(objective, params, s).params)(support)
+    for name in learner.names:
+        one, other = starts[name]
+        assert torch.equal(starts[name], again[name])
+        std = params[name].std(correction=0)
+        if std == 0:
+            assert torch.equal(one, params[name].expand_as(one)), "a constant stays one"
+        elif one.numel() > 200:
+            assert not torch.equal(one, other)
+            assert one.std() == pytest.approx(std.item(), rel=0.3)
+            assert abs(one.mean() - params[name].mean()) < 5 * std / math.sqrt(one.numel())
+
+
+def test_the_control_starts_where_the_learned_one_does():
+    """Untrained, both give the same adaptation: what differs later is the rule alone."""
+    extra = ["learner.rule.base.rate=0.01"]
+    _, learned, objective = build_pair("conv4", "learned_optimizer_mlp", extra=extra)
+    _, control, _ = build_pair("conv4", "scratch_adam", extra=["learner.rule.rate=0.01"])
+    assert isinstance(control, HandMadeOptimizer)
+    support = type(s := random_episodes(tasks=1).support)(*(part[0] for part in s))
+    a, b = (learner.adapt(objective, objective.params(), support, 3) for learner in (learned, control))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-10, atol=1e-12)
+
+
+def test_meta_training_makes_it_faster_than_its_base():
+    """On random quadratics, judged on others: a few dozen steps halve the loss of the base rule."""
+    learner, objective = bound(LearnedOptimizer(MlpRule(Adam(0.02), hidden=8, scale=0.01), 8, truncation=4))
+    optimizer = torch.optim.Adam(learner.parameters(), 0.02)
+
+    def episodes(first, count):
+        for seed in range(first, first + count):
+            episode = quadratic_episode()
+            yield episode._replace(support=episode.support._replace(key=rng.key(seed)))
+
+    def judged():
+        with torch.no_grad():
+            params, losses = objective.params(), []
+            for episode in episodes(1000, 20):
+                phi = learner.adapt(objective, params, episode.support)
+                losses.append(objective.loss(phi, episode.query))
+            return torch.stack(losses).mean().item()
+
+    before = judged()
+    for episode in episodes(0, 60):
+        optimizer.zero_grad()
+        learner.meta_loss(objective, objective.params(), episode).backward()
+        optimizer.step()
+    assert judged() < before / 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LearnedOptimizer(LstmRule(Sgd(RATE)), truncation=0), "truncation=0"),
+        (lambda: LstmRule(Sgd(RATE), hidden=0), "hidden=0"),
+        (lambda: MlpRule(Sgd(RATE), scale=0), "scale=0"),
+        (lambda: MlpRule(Sgd(RATE), betas=(1.0,)), "decays"),
+    ],
+)
+def test_bad_arguments_get_one_line(make, message):
+    with pytest.raises(MetagenError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
