@@ -59,6 +59,8 @@ def test_run_folder_holds_what_was_done(trained):
     assert [point["step"] for point in record["adaptation"]] == [0, 1, 2, 5, 10]
     assert record["training"]["steps"] == 4
     assert "learner=chain" in record["overrides"]
+    assert record["choices"]["model"] == "vae"
+    assert record["better"]["negative_elbo"] == "lower"
     arrays = np.load(trained / "samples.npz")
     assert arrays["support"].shape == (3, 5, 28, 28)
     assert arrays["samples"].shape == (3, 4, 28, 28)
@@ -163,6 +165,9 @@ MISTAKES = [
     (["train", "vectorize=vamp"], ["vectorize", "vmap"]),
     (["train", "optimizer.lr=fast"], ["optimizer.lr", "number"]),
     (["train", "task.ways=30"], ["task.ways=30", "classes"]),
+    (["train", "task.train_count=8"], ["task.train_count=8", "7 training classes"]),
+    (["train", "task.train_count=many"], ["task.train_count", "whole number"]),
+    (["train", "task.train_count=2", "task.symmetries=false"], ["task.ways=3", "has 2"]),
     (["train", "task.shots=500"], ["500 shots", "lower task.shots"]),
     (["train", "task.test_queries=500"], ["500 queries"]),
     (["train", "task.test_classes=[1,2]", "task.val_classes=[1]"], ["overlap", "'1'"]),
@@ -182,6 +187,10 @@ MISTAKES = [
     (["generate", "run", "--images", "mine", "--n", "0"], ["at least 1"]),
     (["compare"], ["folders"]),
     (["compare", "nowhere"], ["nowhere"]),
+    (["compare", "nowhere", "--x", "seed"], ["nowhere"]),
+    (["compare", "nowhere", "--plot", "a.png"], ["--plot", "--x", "--help"]),
+    (["compare", "nowhere", "--metric", "accuracy"], ["--metric", "--x"]),
+    (["compare", "nowhere", "--x", "seed", "--by", "learner"], ["--by", "--x"]),
 ]
 
 
@@ -270,6 +279,21 @@ def test_compare_prints_a_row_for_each_run(trained, here, capsys):
 def test_compare_refuses_runs_on_different_episodes(trained, here, capsys):
     assert run(["train", *QUICK, "learner=scratch", "task.shots=1", "hydra.run.dir=one_shot"]) == 0
     assert fails(["compare", str(trained), "one_shot"], capsys, "different episodes") == 1
+
+
+def test_compare_draws_a_metric_over_an_override(trained, here, capsys):
+    counts = ["task.train_count=1,2", "task.ways=1", "seed=0,1"]
+    assert run(["train", "-m", *QUICK, *counts, "hydra.sweep.dir=sweep"]) == 0
+    capsys.readouterr()
+    argv = ["compare", "sweep", "--x", "task.train_count", "--metric", "negative_elbo", "--plot", "plot.png"]
+    assert run(argv) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "Means and 95 % intervals over 2 seeds (Student's t)"
+    assert [line.split()[:2] for line in out[4:6]] == [["1", "2"], ["2", "2"]]
+    assert "diversity" not in out[2]
+    assert Image.open(here / "plot.png").width > 400
+    records = [json.loads(p.read_text()) for p in sorted((here / "sweep").rglob("metrics.json"))]
+    assert sorted(len(record["split"]["train"]) for record in records) == [1, 1, 2, 2]
 
 
 def test_help_is_light():

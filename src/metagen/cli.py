@@ -17,7 +17,8 @@ metagen: experiments in meta-learning for image generation
   metagen train [overrides]              meta-train, then evaluate on the fixed test episodes
   metagen evaluate RUN [overrides]       evaluate the best checkpoint of a run, in a new folder
   metagen generate RUN --images DIR      new images of your own classes (see generate --help)
-  metagen compare DIR [DIR ...]          one table of the runs below these folders
+  metagen compare DIR [DIR ...]          one table of the runs below these folders; with --x KEY
+                                         metrics over that override (see compare --help)
 
   metagen COMMAND --help                 the options of a command
   metagen --version
@@ -166,11 +167,26 @@ def _generate(argv: list[str]) -> int:
 
 
 def _compare(argv: list[str]) -> int:
-    parser = _Parser("metagen compare", description="One table of several runs.")
+    parser = _Parser("metagen compare", description="One table of several runs, or metrics over an override.")
     parser.add_argument("folders", type=Path, nargs="+", help="folders with runs below them")
     parser.add_argument("--by", default=None, help="overrides to label the rows by, such as learner,seed")
+    parser.add_argument(
+        "--x", default=None, help="average over seeds, over an override such as task.train_count"
+    )
+    parser.add_argument("--metric", default=None, help="with --x: which metrics, such as negative_elbo")
+    parser.add_argument("--plot", type=Path, default=None, help="with --x: also draw it in this PNG file")
     parser.add_argument("--markdown", type=Path, default=None, help="also write the table to this file")
     args = parser.parse_args(argv)
+    if args.x is None and (args.plot or args.metric):
+        parser.error("--plot and --metric need --x KEY, an override that is a number")
+    if args.x is not None and args.by:
+        parser.error("--by labels the rows of the table without --x: leave one of them out")
+    if args.x is not None:
+        from metagen.curve import curve
+
+        metrics = args.metric.split(",") if args.metric else None
+        echo(curve(args.folders, args.x, metrics, args.plot, args.markdown))
+        return 0
     from metagen.compare import compare
 
     echo(compare(args.folders, args.by.split(",") if args.by else None, args.markdown))

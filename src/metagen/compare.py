@@ -1,13 +1,15 @@
 """One table of several runs: the job behind ``metagen compare``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError
 from metagen.report.files import write_text
 from metagen.report.table import comparison_table
+
+Record = dict[str, Any]
 
 
 def compare(folders: Sequence[Path], by: Sequence[str] | None = None, markdown: Path | None = None) -> str:
@@ -21,17 +23,10 @@ def compare(folders: Sequence[Path], by: Sequence[str] | None = None, markdown: 
     Raises:
         MetagenError: there is no finished run, or the runs were judged on different episodes.
     """
-    runs = [
-        json.loads(path.read_text()) for folder in folders for path in sorted(folder.rglob("metrics.json"))
-    ]
-    if not runs:
-        raise MetagenError(f"no finished run below {', '.join(map(str, folders))}: metrics.json is in none")
-    if len({run["episodes"]["sha256"] for run in runs}) > 1:
-        raise MetagenError(
-            "the runs were judged on different episodes: compare those of one task and data set"
-        )
-    overrides = [_overrides(run) for run in runs]
-    keys = list(by) if by else _differing(overrides)
+    runs = list(finished(folders).values())
+    check_episodes(runs)
+    overrides = [overrides_of(run) for run in runs]
+    keys = list(by) if by else differing(overrides) or list(overrides[0])[:1]
     rows = [
         {**{key: labels.get(key, "") for key in keys}, **run["metrics"]}
         for run, labels in zip(runs, overrides, strict=True)
@@ -42,11 +37,33 @@ def compare(folders: Sequence[Path], by: Sequence[str] | None = None, markdown: 
     return terminal
 
 
-def _overrides(run: dict[str, Any]) -> dict[str, str]:
+def finished(folders: Sequence[Path]) -> dict[Path, Record]:
+    """Return the record of every finished run below ``folders`` by its folder.
+
+    Raises:
+        MetagenError: there is none.
+    """
+    paths = [path for folder in folders for path in sorted(folder.rglob("metrics.json"))]
+    if not paths:
+        raise MetagenError(f"no finished run below {', '.join(map(str, folders))}: metrics.json is in none")
+    return {path.parent: json.loads(path.read_text()) for path in paths}
+
+
+def check_episodes(runs: Iterable[Record]) -> None:
+    """Raise a MetagenError where runs were judged on different episodes."""
+    if len({run["episodes"]["sha256"] for run in runs}) > 1:
+        raise MetagenError(
+            "the runs were judged on different episodes: compare those of one task and data set"
+        )
+
+
+def overrides_of(run: Record) -> dict[str, str]:
+    """Return the overrides of a run by key."""
     pairs = (item.lstrip("+~").partition("=") for item in run["overrides"])
     return {key: value for key, _, value in pairs}
 
 
-def _differing(overrides: Sequence[dict[str, str]]) -> list[str]:
+def differing(overrides: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the keys whose values are not the same in all runs, in the order of their appearance."""
     keys = list(dict.fromkeys(key for labels in overrides for key in labels))
-    return [key for key in keys if len({labels.get(key) for labels in overrides}) > 1] or keys[:1]
+    return [key for key in keys if len({labels.get(key) for labels in overrides}) > 1]

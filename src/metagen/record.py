@@ -25,6 +25,7 @@ def write_record(
 ) -> None:
     """Write every result of a run into its folder; each file appears whole or not at all."""
     streams, test = parts.data.streams, parts.data.streams.test
+    hydra = HydraConfig.get()
     write_json(
         folder / "metrics.json",
         {
@@ -33,9 +34,11 @@ def write_record(
             "episodes": {"count": len(evaluation), "seed": test.seed, "sha256": test.fingerprint()},
             "metrics": evaluation.summary(),
             "units": {name: metric.unit for name, metric in parts.metrics.items()},
+            "better": {name: metric.better for name, metric in parts.metrics.items()},
             "per_episode": evaluation.values[evaluation.steps],
             "adaptation": evaluation.curve(),
             "judge": getattr(evaluation.judge, "accuracy", None),
+            "batch_statistics": batch_statistics(parts.experiment.model),
             "training": training,
             "parameters": {
                 "model": _count(parts.experiment.model),
@@ -45,7 +48,10 @@ def write_record(
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "git": git_commit(),
             "seed": cfg.seed,
-            "overrides": list(HydraConfig.get().overrides.task),
+            "overrides": list(hydra.overrides.task),
+            "choices": {
+                group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group
+            },
         },
     )
     write_npz(folder / "episodes.npz", **test.audit())
@@ -84,6 +90,13 @@ def _by_class(images: Tensor, y: Tensor, predicted: Tensor) -> tuple[Any, Any]:
 def to_uint8(x: Tensor) -> Any:
     """Turn grey images in [0, 1], (..., 1, H, W), into a uint8 array (..., H, W)."""
     return (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).squeeze(-3).cpu().numpy()
+
+
+def batch_statistics(model: Any) -> str | None:
+    """Return how query images are normalised, ``"transductive"`` or ``"inductive"``; None if not at all."""
+    if not model.batch_statistics:
+        return None
+    return "transductive" if model.transductive else "inductive"
 
 
 def _count(module: torch.nn.Module) -> int:

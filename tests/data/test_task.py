@@ -118,6 +118,46 @@ def test_overrides():
         few_shot(test_classes=["a", "z"]).streams(bank(), None, SPLIT, seed=0)
 
 
+def counted(n, seed=0, **options):
+    return few_shot(train_count=n, **options).streams(bank(), None, WITH_VAL, seed)
+
+
+def test_some_of_the_training_classes():
+    for seed in range(5):
+        orders = [counted(n, seed, ways=1).split["train"] for n in (1, 2, 3)]
+        assert [len(order) for order in orders] == [1, 2, 3]
+        assert orders[2][:1] == orders[0]
+        assert orders[2][:2] == orders[1], "the classes of a larger count contain those of a smaller one"
+        assert set(orders[2]) == set("abc")
+    assert len({counted(1, seed, ways=1).split["train"] for seed in range(20)}) == 3, "drawn by the seed"
+    streams = counted(2, symmetries=False)
+    assert names_of(streams.train) == set(streams.split["train"]) == set(streams.train.classes)
+    assert streams.split["val"] == WITH_VAL.val
+
+
+def test_how_many_classes_are_trained_on_changes_no_test():
+    runs = [counted(n, seed) for n in (None, 1, 2) for seed in (0, 1)]
+    assert len({run.test.fingerprint() for run in runs}) == 1
+    assert len({run.val.fingerprint() for run in runs}) == 1
+    assert runs[0].split["train"] == WITH_VAL.train
+
+
+def test_validation_on_the_classes_that_are_trained_on():
+    streams = few_shot(train_count=2).streams(bank(), None, SPLIT, seed=0)
+    assert names_of(streams.val) == set(streams.split["train"])
+    assert streams.val.bank.held[drawn(streams.val)].all()
+
+
+def test_too_few_or_too_many_training_classes():
+    with pytest.raises(
+        MetagenError, match=r"task\.train_count=4 but the split has 3 training classes: lower it"
+    ):
+        counted(4)
+    with pytest.raises(MetagenError, match=r"train stage on toy needs task\.ways=2 classes but has 1"):
+        counted(1, symmetries=False)
+    assert len(counted(1).train.classes) == 8, "its rotations and reflections"
+
+
 def foreign(size=4):
     other = bank(name="other", size=size, classes=10)
     if size == 4:
@@ -171,6 +211,8 @@ def test_audit_tells_what_was_drawn():
         ({"batch": True}, r"task\.batch is True"),
         ({"episodes": 0}, r"task\.episodes"),
         ({"eval_seed": -1}, r"task\.eval_seed"),
+        ({"train_count": 0}, r"task\.train_count is 0: expected an integer of at least 1"),
+        ({"train_count": 2.5}, r"task\.train_count is 2\.5"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -8,6 +8,7 @@ from metagen.errors import MetagenError
 from metagen.models.basenet import BaseNet
 from metagen.models.conv4 import Conv4
 from metagen.models.layers import BatchStatNorm
+from metagen.record import batch_statistics
 
 
 def test_batch_stat_norm_equals_torch_batch_norm():
@@ -48,3 +49,9 @@ def test_bad_sizes():
         BaseNet(size=30)
     with pytest.raises(MetagenError, match="at least 16"):
         Conv4(size=8)
+
+
+def test_how_query_images_are_normalised_is_recorded():
+    assert batch_statistics(Conv4()) == "transductive"
+    assert batch_statistics(Conv4(transductive=False)) == "inductive"
+    assert batch_statistics(BaseNet()) is None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from metagen.errors import MetagenError, nearest
 
 _LOG = logging.getLogger(__name__)
 KINDS = ("generate", "classify")
+_COUNTED = 3  # the word of the key that orders the training classes; the stages have 0, 1 and 2
 
 
 class FewShot:
@@ -37,6 +39,8 @@ class FewShot:
             generator, which takes any number.
         eval_batch: episodes evaluated at a time.
         train_classes, val_classes, test_classes: override the split (see :meth:`Split.override`).
+        train_count: how many of the training classes there are; None means all. They are the first of one
+            random order that belongs to the run's seed, so that those of a smaller count are among them.
         symmetries, symmetries_eval: rotations and reflections as classes of their own.
         dilation: probability that the strokes of a training episode are thickened.
         binarize: ``"threshold"``, ``"bernoulli"`` or None.
@@ -64,6 +68,7 @@ class FewShot:
         train_classes: Classes | None = None,
         val_classes: Classes | None = None,
         test_classes: Classes | None = None,
+        train_count: int | None = None,
         symmetries: bool = True,
         symmetries_eval: bool = False,
         dilation: float = 0.0,
@@ -86,6 +91,7 @@ class FewShot:
         self.test_ways = None if test_ways is None else _count("test_ways", test_ways)
         self.eval_batch = _count("eval_batch", eval_batch)
         self.train_classes, self.val_classes, self.test_classes = train_classes, val_classes, test_classes
+        self.train_count = None if train_count is None else _count("train_count", train_count)
         self.symmetries, self.symmetries_eval = bool(symmetries), bool(symmetries_eval)
         self.dilation, self.binarize, self.augment = dilation, binarize, augment
         self.eval_seed = _count("eval_seed", eval_seed, least=0)
@@ -103,6 +109,7 @@ class FewShot:
             bank.names, self.train_classes, self.val_classes, None if foreign else self.test_classes
         )
         split.check(bank.names, bank.name)
+        split = self._counted(split, seed)
         judged, tests = bank, split.test
         if test_bank is not None and foreign:
             judged, tests = test_bank, self._foreign(split.train, bank, test_bank)
@@ -119,6 +126,18 @@ class FewShot:
         return Streams(
             EpisodeStream(train, self.batch), val, EpisodeStream(test, self.eval_batch, self.episodes), sides
         )
+
+    def _counted(self, split: Split, seed: int) -> Split:
+        """Return ``split`` with ``train_count`` of its training classes, in a random order."""
+        if self.train_count is None:
+            return split
+        if self.train_count > len(split.train):
+            raise MetagenError(
+                f"task.train_count={self.train_count} but the split has {len(split.train)} training classes: "
+                f"lower it, or name more in task.train_classes"
+            )
+        order = rng.subset(rng.key(seed, _COUNTED), len(split.train), self.train_count)
+        return replace(split, train=tuple(split.train[i] for i in order.tolist()))
 
     def _foreign(self, trained: Sequence[str], bank: Bank, test_bank: Bank) -> tuple[str, ...]:
         if bank.images.shape[1:] != test_bank.images.shape[1:]:

@@ -107,7 +107,6 @@ def adaptation_plot(curve: Sequence[Mapping[str, Any]], metrics: Mapping[str, An
     columns = 2 if len(metrics) == 4 else min(3, max(1, len(metrics)))
     lines = max(1, -(-len(metrics) // columns))
     figure = Figure((4.2 * columns, 3.1 * lines), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     steps = [point["step"] for point in curve]
     for i, (name, metric) in enumerate(metrics.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
@@ -130,8 +129,14 @@ def adaptation_plot(curve: Sequence[Mapping[str, Any]], metrics: Mapping[str, An
         axes.set_xlabel("adaptation step")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.canvas.draw()
-    write_png(path, Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))  # type: ignore[attr-defined]
+    write_figure(path, figure)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG; equal figures give equal bytes."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    write_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
 
 
 def _number(value: float | None) -> float:
