@@ -13,6 +13,8 @@ from metagen.learners.rules import Rule
 
 TIMES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Time scales, in steps, at which the network sees the step number."""
+SPEED = 10.0
+"""Multiplies s_n, so that steps of the meta-optimizer that suit the network suit the schedules, too."""
 RANGE = 4.0
 """The network scales a step by e^-4 to e^4."""
 LOGS = 10.0
@@ -23,7 +25,7 @@ EPS = 1e-16
 class MlpRule(LearnedRule):
     r"""A small network reads what is known of one coordinate and writes a direction and a magnitude.
 
-    .. math:: \phi_{i+1} = \phi_i + e^{a_i + s_n \cdot \tau(i)} (u_i + s \, d_i), \quad (d_i, a_i) = f_w(x_i)
+    .. math:: \phi_{i+1} = \phi_i + e^{a_i + 10\, s_n \cdot \tau(i)} (u_i + s\, d_i), \quad (d_i, a_i) = f_w(x_i)
 
     In the spirit of Metz et al., *Understanding and correcting pathologies in the training of learned
     optimizers*, ICML 2019, and *Tasks, stability, architecture, and compute*, 2020. Inputs x_i of a
@@ -94,7 +96,7 @@ class MlpRule(LearnedRule):
         time = self.clock(index, g)
         direction, magnitude = self.network(params, grads, torch.cat([g[None], mean]), v, time)
         if self.per_tensor:
-            magnitude = magnitude + self.spread(time @ self.schedule.T, params)[0]
+            magnitude = magnitude + self.spread(SPEED * time @ self.schedule.T, params)[0]
         grown = (RANGE * torch.tanh(magnitude / RANGE)).exp()
         return grown * (step + self.scale * direction), {"momenta": momenta, "square": square}
 
