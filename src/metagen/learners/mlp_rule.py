@@ -25,7 +25,7 @@ EPS = 1e-16
 class MlpRule(LearnedRule):
     r"""A small network reads what is known of one coordinate and writes a direction and a magnitude.
 
-    .. math:: \phi_{i+1} = \phi_i + e^{a_i + 10\, s_n \cdot \tau(i)} (u_i + s\, d_i), \quad (d_i, a_i) = f_w(x_i)
+    .. math:: \phi_{i+1} = \phi_i + e^{a_i + 10 s_n \cdot \tau(i)} (u_i + s \, d_i), \; (d_i, a_i) = f_w(x_i)
 
     In the spirit of Metz et al., *Understanding and correcting pathologies in the training of learned
     optimizers*, ICML 2019, and *Tasks, stability, architecture, and compute*, 2020. Inputs x_i of a
