@@ -1,0 +1,278 @@
+"""An autoregressive transformer over patches of binary pixels, alone or given other images of the class."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metagen import rng
+from metagen.episode import Shots
+from metagen.errors import MetagenError
+from metagen.models.base import Generator
+
+ABOVE, ASIDE = 3, 2
+"""A patch is embedded by the known patches of the 3 rows above it, 2 to either side, and 2 to its left."""
+MOST_BITS = 12
+"""2^12 symbols; a larger patch would need a table that no support set can fill."""
+
+
+class Seen(NamedTuple):
+    """Keys and values (N, heads, S, size) of the images that one layer may look at."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class PixelTransformer(Generator):
+    r"""p(x | c, M) = prod_j p(s_j | s_<j, c, M), with s_j the j-th patch as one of 2^(h w) symbols.
+
+    Pixels above 1/2 are ink. c is a row of ``context``, which gradient learners move; M are other images
+    of the class, the buffer ``memory`` (N, K, 1, H, W), which ``learner=in_context`` writes. Every block
+    attends to the patches before j of the image itself, then to all patches of the images in M, which are
+    themselves an ordered sequence: image t sees the images before t. One pass over T images therefore
+    gives the exact log-likelihood of each given 0, 1, ..., T - 1 others (:meth:`sequence_nll`).
+
+    Pixels in order as in van den Oord et al., *Pixel recurrent neural networks*, ICML 2016; transformers on
+    them as in Chen et al., *Generative pretraining from pixels*, ICML 2020; a model that reads a data set in
+    its context as in Garnelo et al., *Conditional Neural Processes*, ICML 2018. Norms are composed of
+    pointwise operations, exact in the second order under ``torch.func.vmap``.
+    """
+
+    head: ClassVar[tuple[str, ...]] = ("context", "symbols.*")
+    memory: Tensor
+
+    def __init__(
+        self,
+        size: int = 28,
+        patch: tuple[int, int] = (2, 4),
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        features: int = 64,
+        second_order: bool = True,
+    ) -> None:
+        """Build the model for images of 1 x ``size`` x ``size``.
+
+        Args:
+            size: H = W.
+            patch: height and width of a patch, divisors of ``size``; at most 12 pixels.
+            width: length of a token, divisible by ``heads``.
+            layers: blocks.
+            heads: of the attention.
+            features: D, length of a row of the table.
+            second_order: gradients may be differentiated again (MAML): the math kernel of the attention,
+                for the fused ones have no double backward. ``False`` is faster
+                with ``vectorize=loop``; the fused kernels have no batching rule for vmap either.
+
+        Raises:
+            MetagenError: sizes do not divide each other, or are not positive.
+        """
+        super().__init__()
+        high, wide = _checked(size, patch, width, layers, heads, features)
+        self.patch, self.grid = (high, wide), (size // high, size // wide)
+        self.bits, self.length, self.second_order = high * wide, self.grid[0] * self.grid[1], second_order
+        self.context = nn.Parameter(torch.zeros(1, features))
+        self.register_buffer("memory", torch.zeros(1, 0, 1, size, size), persistent=False)
+        self.look = nn.Linear((ABOVE * (2 * ASIDE + 1) + ASIDE) * self.bits, width)
+        self.place = nn.Parameter(0.02 * torch.randn(self.length, width))
+        self.inject = nn.Linear(features, width, bias=False)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.norm = _RMSNorm(width)
+        self.symbols = nn.Linear(width, 2**self.bits)
+
+    def loss(self, shots: Shots) -> Tensor:
+        """Return the mean of -log p(x | c_y, memory) over images, in nats per image."""
+        return -self.log_likelihood(shots, 1).mean()
+
+    def log_likelihood(self, shots: Shots, importance_samples: int = 1) -> Tensor:
+        """Return log p(x | c_y, memory) per image, (N, K) nats; exact, whatever ``importance_samples`` is."""
+        with self._kernel():
+            patches = self._patches(shots.x)
+            images, tokens = patches.flatten(0, 1), self._tokens(patches, self.context[shots.y])
+            past = self._past(shots.y)
+            _, log_p = self._run(tokens, images, past)
+            return log_p.reshape(shots.y.shape)
+
+    def sequence_nll(self, x: Tensor) -> Tensor:
+        """Map sequences (N, T, 1, H, W) to -log p(x_t | x_1, ..., x_(t-1)), (N, T) nats."""
+        with self._kernel():
+            patches = self._patches(x)
+            c = self.context.expand(x.shape[0], -1)[:, None].expand(-1, x.shape[1], -1)
+            _, log_p = self._run(self._tokens(patches, c), patches.flatten(0, 1), None)
+            return -log_p.reshape(x.shape[:2])
+
+    def sample(self, y: Tensor, key: Tensor) -> Tensor:
+        """Draw one image for each class index of ``y`` (B,), patch by patch: (B, 1, H, W), pixels 0 or 1."""
+        with self._kernel():
+            past = [Seen(s.keys, s.values) for s in self._past(y[:, None])]
+            draws = rng.uniform(key, (y.shape[0], self.length), self.context.dtype)
+            c = self.context[y]
+            known = c.new_zeros(y.shape[0], 0, self.bits)
+            own: list[Seen | None] = [None] * len(self.blocks)
+            for j in range(self.length):
+                gap = c.new_zeros(y.shape[0], self.length - j, self.bits)
+                token = self._window(torch.cat([known, gap], 1))[:, j : j + 1]
+                h = self.look(token) + self.place[j] + self.inject(c)[:, None]
+                for i, block in enumerate(self._layers()):
+                    h, own[i] = block.extend(h, own[i], past[i])
+                p = self.symbols(self.norm(h))[:, 0].softmax(-1)
+                symbol = (p.cumsum(-1) < draws[:, j, None]).sum(-1).clamp(max=p.shape[-1] - 1)
+                known = torch.cat([known, 2 * self._bits_of(symbol).to(c)[:, None] - 1], 1)
+            return self._image((known + 1) / 2)
+
+    def _run(self, tokens: Tensor, patches: Tensor, past: "list[Seen] | None") -> tuple[list[Seen], Tensor]:
+        """Return what each layer shows of the images (N, T, L, width), and their log-likelihoods (N T,).
+
+        ``past`` is what all of them see; None: each sees those before it.
+        """
+        ways, images = tokens.shape[:2]
+        h, shown = tokens.flatten(0, 1), []
+        for i, block in enumerate(self._layers()):
+            h, seen = block(h, ways, images, None if past is None else past[i])
+            shown.append(seen)
+        log_p = self.symbols(self.norm(h)).log_softmax(-1)
+        symbols = ((patches > 0).long() * self._powers(patches)).sum(-1)
+        return shown, log_p.gather(-1, symbols[..., None])[..., 0].sum(-1)
+
+    def _past(self, y: Tensor) -> list[Seen]:
+        """Return what each layer sees of the memory for labels ``y`` (N, .), one class in each row."""
+        memory = self.memory
+        if memory.shape[1]:
+            c = self.context if self.context.shape[0] == memory.shape[0] else self.context[:1]
+            c = c.expand(memory.shape[0], -1)[:, None].expand(-1, memory.shape[1], -1)
+            patches = self._patches(memory)
+            shown, _ = self._run(self._tokens(patches, c), patches.flatten(0, 1), None)
+        else:
+            shown = [block.nothing(self.context) for block in self._layers()]
+        if shown[0].keys.shape[0] == 1:
+            return [Seen(*(part.expand(y.shape[0], -1, -1, -1) for part in seen)) for seen in shown]
+        return [Seen(seen.keys[y[:, 0]], seen.values[y[:, 0]]) for seen in shown]
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """Map images (N, T, 1, H, W) to patches (N, T, L, bits) of -1 and 1."""
+        high, wide = self.patch
+        x = x.unflatten(-1, (self.grid[1], wide)).unflatten(-3, (self.grid[0], high))
+        x = x.squeeze(2).transpose(-3, -2).flatten(-2).flatten(-3, -2)
+        return torch.where(x > 0.5, 1.0, -1.0).to(self.place.dtype)
+
+    def _image(self, patches: Tensor) -> Tensor:
+        """Map patches (B, L, bits) to images (B, 1, H, W)."""
+        x = patches.unflatten(1, self.grid).unflatten(-1, self.patch).transpose(2, 3)
+        return x.flatten(3, 4).flatten(1, 2)[:, None]
+
+    def _tokens(self, patches: Tensor, c: Tensor) -> Tensor:
+        """Embed what is known before each patch, (N, T, L, bits) with rows c (N, T, D): (N, T, L, width)."""
+        windows = self._window(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+        return self.look(windows) + self.place + self.inject(c)[..., None, :]
+
+    def _window(self, patches: Tensor) -> Tensor:
+        """Return the known patches around each, (B, L, offsets * bits); 0 where there are none."""
+        rows, columns = self.grid
+        x = patches.unflatten(1, self.grid)
+        x = F.pad(x, (0, 0, ASIDE, ASIDE, ABOVE, 0))
+        offsets = [(up, ASIDE + s) for up in range(ABOVE) for s in range(-ASIDE, ASIDE + 1)]
+        offsets += [(ABOVE, s) for s in range(ASIDE)]
+        return torch.cat([x[:, r : r + rows, s : s + columns] for r, s in offsets], -1).flatten(1, 2)
+
+    def _powers(self, like: Tensor) -> Tensor:
+        return 2 ** torch.arange(self.bits, device=like.device)
+
+    def _bits_of(self, symbols: Tensor) -> Tensor:
+        """Map symbols (B,) to pixels (B, bits) of 0 and 1."""
+        return (symbols[:, None] // self._powers(symbols)) % 2
+
+    def _layers(self) -> "list[_Block]":
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def _kernel(self) -> AbstractContextManager[None]:
+        return sdpa_kernel(SDPBackend.MATH) if self.second_order else nullcontext()
+
+
+class _Block(nn.Module):
+    """h + own(h), + others(h), + mlp(h): attention within the image, to other images, and pointwise."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(_RMSNorm(width) for _ in range(3))
+        self.own, self.own_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.others, self.others_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        # What the first image, which sees no other, looks at.
+        self.sink = nn.Parameter(0.02 * torch.randn(2, heads, 1, width // heads))
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, h: Tensor, ways: int, images: int, past: Seen | None) -> tuple[Tensor, Seen]:
+        """Map tokens (N T, L, width); return them and what they show to other images."""
+        q, k, v = self._split(self.own(self.norms[0](h)))
+        h = h + self.own_out(_merge(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+        length = h.shape[1]
+        q, k, v = self._split(self.others(self.norms[1](h)).reshape(ways, images * length, -1))
+        sink_k, sink_v = (s.expand(ways, -1, -1, -1) for s in self.sink)
+        shown = Seen(torch.cat([sink_k, k], 2), torch.cat([sink_v, v], 2))
+        seen, mask = (past, None) if past is not None else (shown, _before(images, length, h.device))
+        found = _merge(F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask))
+        return self._finish(h + self.others_out(found).reshape(h.shape)), shown
+
+    def extend(self, h: Tensor, own: Seen | None, past: Seen) -> tuple[Tensor, Seen]:
+        """Map one more token of each image, (B, 1, width), given the keys and values of those before it."""
+        q, k, v = self._split(self.own(self.norms[0](h)))
+        own = Seen(k, v) if own is None else Seen(torch.cat([own.keys, k], 2), torch.cat([own.values, v], 2))
+        h = h + self.own_out(_merge(F.scaled_dot_product_attention(q, own.keys, own.values)))
+        q, _, _ = self._split(self.others(self.norms[1](h)))
+        return self._finish(
+            h + self.others_out(_merge(F.scaled_dot_product_attention(q, past.keys, past.values)))
+        ), own
+
+    def nothing(self, like: Tensor) -> Seen:
+        """Return what is seen where there are no other images, (1, heads, 1, size)."""
+        return Seen(*(s[None].to(like.dtype) for s in self.sink))
+
+    def _finish(self, h: Tensor) -> Tensor:
+        return h + self.down(F.gelu(self.up(self.norms[2](h)), approximate="tanh"))
+
+    def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:
+        """Map (B, S, 3 width) to queries, keys and values (B, heads, S, size)."""
+        return tuple(p.unflatten(-1, (self.heads, -1)).transpose(-3, -2) for p in qkv.chunk(3, -1))
+
+
+class _RMSNorm(nn.Module):
+    """x / sqrt(mean x^2 + eps) * g (Zhang and Sennrich, NeurIPS 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+def _merge(x: Tensor) -> Tensor:
+    """Map (B, heads, S, size) to (B, S, width)."""
+    return x.transpose(-3, -2).flatten(-2)
+
+
+def _before(images: int, length: int, device: torch.device) -> Tensor:
+    """Say which tokens an image sees: the sink, and all of the images before it; (T L, 1 + T L) bool."""
+    number = torch.arange(images, device=device).repeat_interleave(length)
+    return F.pad(number[:, None] > number, (1, 0), value=True)
+
+
+def _checked(
+    size: int, patch: tuple[int, int], width: int, layers: int, heads: int, features: int
+) -> tuple[int, int]:
+    sizes = {"size": size, "width": width, "layers": layers, "heads": heads, "features": features}
+    for name, value in sizes.items():
+        if value < 1:
+            raise MetagenError(f"model.{name}={value}: expected 1 or more")
+    if len(patch) != 2 or any(side < 1 or size % side for side in patch) or math.prod(patch) > MOST_BITS:
+        raise MetagenError(
+            f"model.patch={list(patch)}: expected two divisors of model.size={size} with a product of "
+            f"at most {MOST_BITS}, such as [2, 4]"
+        )
+    if width % heads:
+        raise MetagenError(f"model.heads={heads}: expected a divisor of model.width={width}")
+    return patch[0], patch[1]

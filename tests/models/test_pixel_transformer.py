@@ -1,0 +1,124 @@
+"""The transformer over patches: exact, causal, the same in one pass, with a memory, patch by patch."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from metagen import rng
+from metagen.episode import Shots
+from metagen.errors import MetagenError
+from metagen.models.pixel_transformer import PixelTransformer
+from metagen.objective import Objective
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def tiny(size=4, patch=(2, 2), **kwargs):
+    torch.manual_seed(0)
+    model = PixelTransformer(
+        **{"size": size, "patch": patch, "width": 16, "layers": 2, "heads": 2, "features": 3, **kwargs}
+    )
+    for p in model.parameters():  # far from uniform
+        p.data.add_(0.3 * torch.randn_like(p))
+    return model
+
+
+def images(*shape, seed=0):
+    return (rng.uniform(rng.key(seed), shape) > 0.5).double()
+
+
+def shots(x):
+    y = torch.arange(x.shape[0])[:, None].expand(x.shape[:2])
+    return Shots(x, y, rng.key(0))
+
+
+def test_likelihoods_of_all_images_sum_to_one():
+    model = tiny(patch=(2, 4))
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=16))).view(1, -1, 1, 4, 4)
+    memory = images(1, 2, 1, 4, 4)
+    for params in ({}, {"memory": memory}):
+        with torch.no_grad():
+            parts = [
+                Objective(model).call("log_likelihood", params, shots(part)) for part in every.split(4096, 1)
+            ]
+        assert torch.cat(parts, 1).logsumexp(1).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_one_pass_equals_a_memory_of_the_images_before():
+    model, x = tiny(), images(3, 5, 1, 4, 4)
+    whole = model.sequence_nll(x)
+    for t in range(5):
+        params = {"context": model.context.expand(3, -1), **({"memory": x[:, :t]} if t else {})}
+        alone = -Objective(model).call("log_likelihood", params, shots(x[:, t : t + 1]))
+        assert torch.allclose(alone[:, 0], whole[:, t], atol=1e-12)
+
+
+def test_an_image_changes_nothing_before_it_and_something_after_it():
+    model, x = tiny(), images(1, 4, 1, 4, 4)
+    other = x.clone()
+    other[:, 2] = 1 - other[:, 2]
+    gap = (model.sequence_nll(x) - model.sequence_nll(other))[0].abs()
+    assert gap[:2].max() == 0
+    assert gap[2:].min() > 1e-6
+
+
+def test_patches_and_images_are_inverse():
+    model, x = tiny(8, (2, 4)), images(2, 3, 1, 8, 8)
+    back = model._image((model._patches(x).flatten(0, 1) + 1) / 2)
+    assert torch.equal(back, x.flatten(0, 1))
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_samples_follow_the_likelihood(context):
+    """16 images of 2 x 2 pixels: frequencies of 20,000 samples against exact probabilities."""
+    model = tiny(2, (1, 2))
+    params = {"memory": images(1, context, 1, 2, 2)} if context else {}
+    every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4))).view(1, 16, 1, 2, 2)
+    with torch.no_grad():
+        p = Objective(model).call("log_likelihood", params, shots(every))[0].exp()
+        n = 20_000
+        drawn = Objective(model).call("sample", params, torch.zeros(n, dtype=torch.long), rng.key(1))
+    number = (drawn.flatten(1).long() * torch.tensor([8, 4, 2, 1])).sum(-1)
+    seen = torch.bincount(number, minlength=16) / n
+    assert ((seen - p).abs() < 5 * (p * (1 - p) / n).sqrt() + 1e-3).all()
+    assert p.max() / p.min() > 2
+
+
+def test_samples_depend_on_class_and_key_alone():
+    model, y = tiny(), torch.tensor([0, 1, 1])
+    params = {"memory": images(2, 3, 1, 4, 4), "context": torch.randn(2, 3)}
+    call = Objective(model).call
+    one, two = (call("sample", params, y, rng.key(k)) for k in (0, 1))
+    assert torch.equal(one, call("sample", params, y, rng.key(0)))
+    assert not torch.equal(one, two)
+    assert set(one.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_untrained_symbols_costs_784_bits():
+    model = PixelTransformer(width=16, layers=1, heads=2)
+    torch.nn.init.zeros_(model.symbols.weight)
+    torch.nn.init.zeros_(model.symbols.bias)
+    loss = model.loss(shots(images(1, 2, 1, 28, 28)))
+    assert loss.item() == pytest.approx(784 * math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"patch": (3, 4)}, "model.patch"),
+        ({"patch": (4, 4), "size": 4}, "at most 12"),
+        ({"heads": 3}, "model.heads=3"),
+        ({"layers": 0}, "model.layers=0"),
+    ],
+)
+def test_bad_sizes_are_refused(arguments, words):
+    with pytest.raises(MetagenError, match=words) as error:
+        tiny(**arguments)
+    assert "\n" not in str(error.value)
