@@ -13,13 +13,18 @@ from metagen.errors import MetagenError
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.learned_optimizer import HandMadeOptimizer, LearnedOptimizer
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
-from metagen.learners.mlp_rule import MlpRule
+from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
 from metagen.objective import Objective
 from metagen.vectorize import loop, vmap
 
 RATE, STEPS = 0.1, 6
-RULES = {"lstm": lambda base: LstmRule(base, hidden=5), "mlp": lambda base: MlpRule(base, hidden=6)}
+RULES = {
+    "lstm": lambda base: LstmRule(base, hidden=5),
+    "mlp": lambda base: MlpRule(base, hidden=6),
+    "orthogonal": lambda base: MlpRule(base, hidden=6, orthogonal=True),
+}
+EQUIVARIANT = [rule for rule in RULES if rule != "orthogonal"]
 BASES = {"sgd": lambda: Sgd(RATE), "momentum": lambda: Momentum(RATE), "adam": lambda: Adam(RATE)}
 
 
@@ -138,7 +143,35 @@ def test_inputs_of_the_lstm_are_those_of_the_paper():
     assert torch.func.grad(lambda g: preprocess(g, 10.0).sum())(g).isfinite().all()
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 2, 3, 3), (6,)])
+def test_an_orthogonal_step_has_singular_values_near_one(shape):
+    """It keeps the singular vectors, and the root mean square is near 1."""
+    torch.manual_seed(0)
+    m = torch.randn(shape, dtype=torch.float64)
+    matrix, got = (x.flatten(1) if x.dim() > 1 else x[None] for x in (m, orthogonal(m)))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    s = u.T @ got @ v.T / math.sqrt(max(matrix.shape))
+    torch.testing.assert_close(s, s.diagonal().diag(), rtol=0, atol=1e-9)
+    assert s.diagonal().min() > 0.65
+    assert s.diagonal().max() < 1.25
+    assert orthogonal(torch.zeros(shape)).eq(0).all()
+
+
+def test_an_orthogonal_step_goes_downhill():
+    """With c_n = (0.1, 0, ...) a step of Sgd becomes u - s 10 0.1 orthogonal(g)."""
+    torch.manual_seed(0)
+    p = {"a": torch.randn(3, 2), "b": torch.randn(4)}
+    g = {n: torch.randn_like(x) for n, x in p.items()}
+    rule = MlpRule(Sgd(RATE), hidden=4, scale=0.02, orthogonal=True)
+    rule.bind(p)
+    with torch.no_grad():
+        rule.share[:, 0] = 0.1
+    moved, _ = rule.update(p, g, rule.init(p), 0)
+    for n in p:
+        torch.testing.assert_close(moved[n], p[n] - RATE * g[n] - 0.02 * orthogonal(g[n]))
+
+
+@pytest.mark.parametrize("rule", EQUIVARIANT)
 def test_every_coordinate_has_the_same_network(rule):
     """Exchanging two coordinates of a tensor exchanges their steps."""
     torch.manual_seed(0)
@@ -224,6 +257,7 @@ def test_meta_training_makes_it_faster_than_its_base():
         (lambda: LstmRule(Sgd(RATE), hidden=0), "hidden=0"),
         (lambda: MlpRule(Sgd(RATE), scale=0), "scale=0"),
         (lambda: MlpRule(Sgd(RATE), betas=(1.0,)), "decays"),
+        (lambda: MlpRule(Sgd(RATE), betas=(), orthogonal=True), "orthogonal=true"),
     ],
 )
 def test_bad_arguments_get_one_line(make, message):

@@ -14,25 +14,32 @@ from metagen.learners.rules import Rule
 TIMES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Time scales, in steps, at which the network sees the step number."""
 SPEED = 10.0
-"""Multiplies s_n, so that steps of the meta-optimizer that suit the network suit the schedules, too."""
+"""Multiplies s_n and c_n, so that steps of the meta-optimizer that suit the network suit these, too."""
 RANGE = 4.0
 """The network scales a step by e^-4 to e^4."""
 LOGS = 10.0
 """Logarithms are divided by it to be of the size of the other inputs."""
 EPS = 1e-16
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of a X + b (X X^T) X + c (X X^T)^2 X, which brings singular values from (0, 1] near 1."""
+ITERATIONS = 5
 
 
 class MlpRule(LearnedRule):
     r"""A small network reads what is known of one coordinate and writes a direction and a magnitude.
 
-    .. math:: \phi_{i+1} = \phi_i + e^{a_i + 10 s_n \cdot \tau(i)} (u_i + s \, d_i), \; (d_i, a_i) = f_w(x_i)
+    .. math:: \phi_{i+1} = \phi_i + e^{a'_i} (u_i + s \, (d_i + 10 \, c_n \cdot \tau(i) \, o_i))
+    .. math:: a'_i = 4 \tanh((a_i + 10 \, s_n \cdot \tau(i)) / 4), \; (d_i, a_i) = f_w(x_i)
 
     In the spirit of Metz et al., *Understanding and correcting pathologies in the training of learned
     optimizers*, ICML 2019, and *Tasks, stability, architecture, and compute*, 2020. Inputs x_i of a
     coordinate: g over its root mean square in the tensor, g and every momentum over the root of the second
     moment v, log v over its mean in the tensor, and phi over its root mean square; inputs of
-    its tensor n: log rms of g and of phi, log size, and tau(i) = i / (i + c) for several c. The last
-    layer and s_n start at 0, so that the untrained rule is ``base``.
+    its tensor n: log rms of g and of phi, log size, and tau(i) = (1, i / (i + t) for several t). With
+    ``orthogonal``, o is the slowest momentum of the tensor, as a matrix with one row for every output,
+    downhill and with its singular values near 1 (Jordan et al., *Muon*, 2024), scaled to a root mean
+    square near 1; else the term with c_n is left out. The last layer, s_n and c_n start at 0, so that
+    the untrained rule is ``base``.
 
     Args:
         base: the hand-made rule that is corrected.
@@ -41,6 +48,7 @@ class MlpRule(LearnedRule):
         betas: decay of each momentum.
         beta_square: decay of the second moment.
         per_tensor: learn a schedule s_n of log rates for every tensor; it fits this model alone.
+        orthogonal: learn a schedule c_n of orthogonal steps for every tensor; it, too, fits this model alone.
     """
 
     remembers = ("momenta", "square")
@@ -53,6 +61,7 @@ class MlpRule(LearnedRule):
         betas: Sequence[float] = (0.5, 0.9),
         beta_square: float = 0.95,
         per_tensor: bool = True,
+        orthogonal: bool = False,
     ) -> None:
         super().__init__(base)
         if hidden < 1 or scale <= 0:
@@ -61,8 +70,10 @@ class MlpRule(LearnedRule):
             raise MetagenError(
                 f"learner.rule.betas={list(betas)}, beta_square={beta_square}: expected decays from [0, 1)"
             )
+        if orthogonal and not betas:
+            raise MetagenError("learner.rule.betas=[]: expected the decay of a momentum for orthogonal=true")
         self.scale, self.betas, self.beta_square = scale, tuple(betas), beta_square
-        self.per_tensor = per_tensor
+        self.per_tensor, self.orthogonal = per_tensor, orthogonal
         self.coordinate = nn.Parameter(_uniform(hidden, 4 + len(self.betas)))
         self.tensor = nn.Parameter(_uniform(hidden, 4 + len(TIMES)))
         self.mix = nn.Parameter(_uniform(hidden, hidden))
@@ -72,9 +83,11 @@ class MlpRule(LearnedRule):
     def bind(self, params: Params) -> None:
         """Create the schedules, one row for every tensor."""
         super().bind(params)
+        zeros = next(iter(params.values())).new_zeros(len(params), 1 + len(TIMES))
         if self.per_tensor:
-            like = next(iter(params.values()))
-            self.schedule = nn.Parameter(like.new_zeros(len(params), 1 + len(TIMES)))
+            self.schedule = nn.Parameter(zeros.clone())
+        if self.orthogonal:
+            self.share = nn.Parameter(zeros.clone())
 
     def memory(self, coordinates: Tensor) -> Params:
         """Return zero momenta (B, M) and a zero second moment (1, M)."""
@@ -87,7 +100,7 @@ class MlpRule(LearnedRule):
     def correct(
         self, step: Tensor, params: Params, grads: Params, memory: Params, index: int
     ) -> tuple[Tensor, Params]:
-        """Return e^(a + s_n tau) (u + s d) and the new memory."""
+        """Return e^a' (u + s (d + c_n tau o)) and the new memory."""
         g = self.join(grads)
         beta = g.new_tensor(self.betas)[:, None]
         momenta = beta * memory["momenta"] + (1 - beta) * g
@@ -97,6 +110,10 @@ class MlpRule(LearnedRule):
         direction, magnitude = self.network(params, grads, torch.cat([g[None], mean]), v, time)
         if self.per_tensor:
             magnitude = magnitude + self.spread(SPEED * time @ self.schedule.T, params)[0]
+        if self.orthogonal:
+            slowest = self.split(mean[self.betas.index(max(self.betas))], params)
+            downhill = -self.join({n: orthogonal(m) for n, m in slowest.items()})
+            direction = direction + self.spread(SPEED * time @ self.share.T, params)[0] * downhill
         grown = (RANGE * torch.tanh(magnitude / RANGE)).exp()
         return grown * (step + self.scale * direction), {"momenta": momenta, "square": square}
 
@@ -128,6 +145,23 @@ class MlpRule(LearnedRule):
         """Repeat one column per tensor, (R, n), for all of its coordinates, (R, M)."""
         columns = zip(values.split(1, 1), (like[n].numel() for n in self.names), strict=True)
         return torch.cat([column.expand(-1, size) for column, size in columns], 1)
+
+
+def orthogonal(m: Tensor) -> Tensor:
+    """Return U V^T sqrt(max(r, c)) for m = U S V^T, (r, c), approximately; further axes belong to c.
+
+    A vector is one row, whose direction remains. The root mean square is near 1 at full rank.
+    """
+    x = m.flatten(1) if m.dim() > 1 else m.reshape(1, -1)
+    flip = x.shape[0] > x.shape[1]
+    x = x.T if flip else x
+    longer = x.shape[1]
+    x = x * torch.rsqrt(x.square().sum() + EPS)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return math.sqrt(longer) * (x.T if flip else x).reshape(m.shape)
 
 
 def _uniform(outputs: int, inputs: int) -> Tensor:
