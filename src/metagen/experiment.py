@@ -1,6 +1,7 @@
 """The LightningModule: a model and a learner, trained on batches of tasks."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -71,9 +72,10 @@ class Experiment(L.LightningModule):
 
         def widest() -> int:
             if shape not in self._widths:
-                query = tree_map(lambda leaf: leaf[0], batch.query)
+                query = tree_map(lambda leaf: leaf[:1], batch.query)
                 params = self.objective.for_ways(self.objective.params(), shape[0])
-                self._widths[shape] = width(lambda: self.objective.loss(params, query))
+                # As in training: a loss with a gradient inside refuses to be measured without tasks.
+                self._widths[shape] = width(lambda: self.over(partial(self.objective.loss, params))(query))
             return self._widths[shape]
 
         return plan(tasks, self.device, self.chunk, self.workers, widest)

@@ -17,6 +17,7 @@ class ModelLike(Protocol):
     per_class: tuple[str, ...]
     head: tuple[str, ...]
     encoder: tuple[str, ...]
+    surrogate: bool
     batch_statistics: bool
     transductive: bool
 

@@ -43,7 +43,9 @@ def test_vmap_equals_loop(model, learner):
 
 @pytest.mark.parametrize(("model", "learner"), EXACT)
 def test_meta_gradient_equals_finite_differences(model, learner):
-    _, learner, objective = build_pair(model, learner)
+    model, learner, objective = build_pair(model, learner)
+    if model.surrogate:
+        pytest.skip("no function has the gradient of this model's loss: see the model's own tests")
     for module in learner.modules():
         if hasattr(module, "first_order"):
             module.first_order = False

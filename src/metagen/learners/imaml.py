@@ -96,6 +96,11 @@ class IMAML(GradientDescent):
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Find the parameters that move, and those that no loss reads."""
+        if objective.model.surrogate:
+            raise MetagenError(
+                f"learner=imaml needs a loss that adaptation minimises, such as that of model=vae; "
+                f"{type(objective.model).__name__} has none: use learner=fomaml"
+            )
         super().bind(objective, classes)
         self.unmoved = self.matching(objective.params(), objective.model.encoder)
 

@@ -18,6 +18,7 @@ class Model(nn.Module):
         per_class: names of the parameters with one row per class of the episode.
         head: glob patterns of the parameters that are specific to a task (what ANIL adapts).
         encoder: glob patterns of the parameters that only :meth:`encode` reads.
+        surrogate: whether the loss has a gradient that is not that of its value.
         batch_statistics: whether it normalises images by the statistics of the batch they are in.
         transductive: where it does, whether query images are normalised with each other (as in MAML),
             or by the statistics of the support images, so that each is classified by itself.
@@ -27,6 +28,7 @@ class Model(nn.Module):
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ()
     encoder: ClassVar[tuple[str, ...]] = ()
+    surrogate: ClassVar[bool] = False
     batch_statistics: ClassVar[bool] = False
     transductive: bool = True
 
