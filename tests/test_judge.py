@@ -29,8 +29,20 @@ class Tiny(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, ways))
 
+    def features(self, x: Tensor) -> Tensor:
+        return self.net[:-1](x)
+
     def logits(self, x: Tensor) -> Tensor:
         return self.net(x)
+
+
+class Opaque(nn.Module):
+    def __init__(self, ways: int) -> None:
+        super().__init__()
+        self.readout = nn.Linear(64, ways)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.readout(x.flatten(1))
 
 
 def bank(held: bool = True, sha256: str = "a") -> SimpleNamespace:
@@ -60,6 +72,16 @@ def test_learns_and_is_tested_on_held_images(tmp_path: Path, held: bool) -> None
     assert logits.shape == (5, 3)
     assert not logits.requires_grad
     assert logits.argmax(-1).tolist() == [0, 1, 2, 0, 1]
+
+
+def test_logits_are_linear_in_the_features(tmp_path: Path) -> None:
+    data = bank()
+    got = judge(tmp_path).fit(data)
+    x = torch.from_numpy(data.images).repeat(9, 1, 1)[:, None].double() / 255  # more than goes at once
+    features = got.features(x)
+    assert features.shape == (1080, 16)
+    assert not features.requires_grad
+    assert torch.allclose(got.model.net[-1](features), got(x))
 
 
 def test_held_images_are_not_trained_on(tmp_path: Path) -> None:
@@ -139,11 +161,16 @@ def test_shifts_move_the_picture_and_lose_nothing_but_the_rim() -> None:
     assert torch.equal(_shifted(x, 0, torch.Generator()), x)
 
 
-def test_bad_settings_and_an_untrained_judge_are_errors() -> None:
+def test_bad_settings_and_an_untrained_judge_are_errors(tmp_path: Path) -> None:
     with pytest.raises(MetagenError, match="epochs"):
         Judge(Tiny, epochs=0)
     with pytest.raises(MetagenError, match="fit"):
         Judge(Tiny)(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(MetagenError, match="fit"):
+        Judge(Tiny).features(torch.zeros(1, 1, 8, 8))
+    opaque = Judge(Opaque, epochs=1, min_steps=1, cache=tmp_path).fit(bank())
+    with pytest.raises(MetagenError, match="features"):
+        opaque.features(torch.zeros(1, 1, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -153,3 +180,4 @@ def test_every_config_makes_a_judge_for_any_number_of_classes(path: Path) -> Non
     made = instantiate(OmegaConf.load(path))
     assert isinstance(made, Judge)
     assert made._make(ways=7).logits(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
+    assert made._make(ways=7).features(torch.zeros(2, 1, 28, 28)).ndim == 2

@@ -40,7 +40,8 @@ class Judge:
     runs on the CPU, is deterministic, and leaves the global random state as it was.
 
     Args:
-        model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, 1, H, W) to (B, C).
+        model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, 1, H, W) to (B, C), and, for
+            metrics of features, with ``features(x)``: (B, 1, H, W) to (B, F), what the logits are linear in.
         epochs: passes over the images, but ``min_steps`` steps at least.
         lr: peak of a one-cycle schedule (Smith, Topin: *Super-Convergence*, 2018) of Adam.
         shift: images move by up to so many pixels each way, so that place says nothing of the class.
@@ -91,10 +92,24 @@ class Judge:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) in [0, 1] to logits (B, classes), on the images' device."""
+        return self._apply("logits", x)
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) in [0, 1] to penultimate features (B, F), on the images' device.
+
+        Raises:
+            MetagenError: the judge was not trained, or its network has no ``features``.
+        """
+        return self._apply("features", x)
+
+    def _apply(self, method: str, x: Tensor) -> Tensor:
         if not self.classes:
             raise MetagenError("the judge was not trained: call fit(bank) first")
+        if not hasattr(self.model, method):
+            raise MetagenError(f"the judge's network has no {method}(x): use one that has, as judge=basenet")
         self.model.to(x.device)
-        return torch.cat([self.model.logits(part.float()) for part in x.split(1024)])
+        return torch.cat([getattr(self.model, method)(part.float()) for part in x.split(1024)])
 
     def _train(self, x: Tensor, y: Tensor, name: str) -> None:
         steps = max(self.epochs * -(-len(x) // self.batch_size), self.min_steps)

@@ -16,7 +16,8 @@ class Outcome(NamedTuple):
     query:   N x Q other real images of the same classes.
     labels:  (N,) int64, the classes' ids in the data set, which are the judge's classes.
     loss:    (), the adapted model's loss on ``query``, nats per image.
-    judge:   maps images (B, C, H, W) to logits (B, classes of the data set).
+    judge:   maps images (B, C, H, W) to logits (B, classes of the data set); one with ``features(x)``
+             also to features (B, F), which metrics between sets of images compare.
     samples: (N, M, C, H, W) new images in [0, 1], M of each class (generators).
     logits:  (N * Q, N) of the query images (classifiers), normalised as in training.
     inductive, transductive: the same, normalised by the support's statistics, or with each other.

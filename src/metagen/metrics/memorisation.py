@@ -22,11 +22,13 @@ class Memorisation(Metric):
         """Compare samples (N, M, C, H, W) and queries (N, Q, C, H, W) with support (N, K, C, H, W)."""
         assert outcome.samples is not None
         support = outcome.support.x
-        return (_nearest(outcome.samples, support) / _nearest(outcome.query.x, support)).mean()
+        return (
+            nearest(outcome.samples, support).mean(-1) / nearest(outcome.query.x, support).mean(-1)
+        ).mean()
 
 
-def _nearest(x: Tensor, support: Tensor) -> Tensor:
-    """Mean distance to the nearest support image, class by class: (N,)."""
-    a, b = x.flatten(2).double(), support.to(x.device).flatten(2).double()
+def nearest(x: Tensor, others: Tensor) -> Tensor:
+    """Return the distance to the nearest of ``others`` (N, K, ...), class by class: (N, M, ...) to (N, M)."""
+    a, b = x.flatten(2).double(), others.to(x.device).flatten(2).double()
     # not the matrix-product form: it would turn the distance of an exact copy into rounding noise
-    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").amin(-1).mean(-1)
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)

@@ -1,0 +1,136 @@
+r"""Can a classifier learn the classes of an episode from generated images?
+
+Ravuri, Vinyals: *Classification Accuracy Score for Conditional Generative Models*, NeurIPS 2019. The
+classifier is a softmax regression on pixels,
+
+.. math:: \min_{W, b} \operatorname{mean}_i -\log \operatorname{softmax}(W x_i + b)_{y_i}
+          + \tfrac{\lambda}{2} \|W\|^2
+
+trained by L-BFGS for every episode anew. It has seen no other image, unlike the judge; and it is convex,
+so that the score depends on the images alone: with a few dozen images a network's score would differ with
+its initialisation by as much as between generators. The mean makes it blind to repetition: a
+generator that copies the support scores exactly what the support does.
+"""
+
+import math
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from metagen import rng
+from metagen.errors import MetagenError
+from metagen.metrics.base import Metric, Outcome
+
+
+class _Score(Metric):
+    unit = "%"
+
+    def __init__(self, decay: float = 1e-3) -> None:
+        if not (decay > 0 and math.isfinite(decay)):
+            raise MetagenError(f"metrics.{self.name}.decay={decay}: expected a positive number")
+        self.decay = decay
+
+    def score(self, train: Tensor, test: Tensor) -> Tensor:
+        """Learn from (N, M, C, H, W) and return the accuracy on (N, Q, C, H, W), in %."""
+        ways = len(train)
+        if ways < 2 or not (train.numel() and test.numel() and train.isfinite().all()):
+            return torch.tensor(torch.nan)
+        x, y = _table(train)
+        model = LogisticRegression(C=1 / (self.decay * len(x)), max_iter=1000).fit(x, y)
+        return torch.tensor(100.0 * model.score(*_table(test)), dtype=torch.float64)
+
+
+class ClassificationAccuracyScore(_Score):
+    """Accuracy on the N * Q query images of a classifier that saw the N * M samples only, in %.
+
+    100 / N is blind; compare with ``cas_support``, ``cas_augmented`` and ``cas_real``. NaN for N = 1 or
+    samples that are not finite.
+
+    Args:
+        decay: lambda, the weight of the quadratic penalty.
+
+    Raises:
+        MetagenError: ``decay`` is not positive.
+    """
+
+    name = "cas"
+    needs_samples = True
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Learn from samples (N, M, C, H, W)."""
+        assert outcome.samples is not None
+        return self.score(outcome.samples, outcome.query.x)
+
+
+class SupportScore(_Score):
+    """The same of a classifier that saw the N * K support images only: what a generator has to beat."""
+
+    name = "cas_support"
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Learn from support images (N, K, C, H, W)."""
+        return self.score(outcome.support.x, outcome.query.x)
+
+
+class AugmentedScore(_Score):
+    """The same of a classifier that saw random small affine changes of the support images.
+
+    Every support image is used equally often; the changes are a function of the episode's key.
+
+    Args:
+        images: changed images a class, rounded up to a multiple of K; 64 is the default of ``samples``.
+        decay: see :class:`ClassificationAccuracyScore`.
+
+    Raises:
+        MetagenError: ``images`` is below 1, or ``decay`` is not positive.
+    """
+
+    name = "cas_augmented"
+
+    def __init__(self, images: int = 64, decay: float = 1e-3) -> None:
+        super().__init__(decay)
+        if images < 1:
+            raise MetagenError(f"metrics.cas_augmented.images={images}: expected 1 or more images a class")
+        self.images = images
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Learn from changed support images (N, images, C, H, W)."""
+        support = outcome.support.x
+        copies = support.repeat(1, -(-self.images // support.shape[1]), 1, 1, 1)
+        return self.score(_moved(copies, rng.fold_in(outcome.support.key, 2)), outcome.query.x)
+
+
+class RealScore(_Score):
+    """The same of a classifier that saw real images: Q / 2 of each class, not M, so no strict bound.
+
+    Each half of the query images is classified by what the other half taught, so that all N * Q are
+    tested once, as in ``cas``. NaN for Q < 2.
+    """
+
+    name = "cas_real"
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Learn from each half of the query images (N, Q, C, H, W)."""
+        queries = outcome.query.x.shape[1]
+        one, two = outcome.query.x.tensor_split(2, 1)
+        right = self.score(two, one) * one.shape[1] + self.score(one, two) * two.shape[1]
+        return right / queries
+
+
+def _table(images: Tensor) -> tuple:
+    """Return pixels (N * M, P) and classes (N * M,) as arrays."""
+    y = torch.arange(len(images)).repeat_interleave(images.shape[1])
+    return images.flatten(0, 1).flatten(1).double().cpu().numpy(), y.numpy()
+
+
+def _moved(x: Tensor, key: Tensor) -> Tensor:
+    """Shift by up to 2 pixels, turn by up to 10 degrees and scale by up to 10 %, each image by itself."""
+    u = 2 * rng.uniform(key, (x.shape[0] * x.shape[1], 4), torch.float64) - 1
+    turn, scale, shift = u[:, 0] * math.radians(10), 1 + 0.1 * u[:, 1], u[:, 2:] * 4 / x.shape[-1]
+    cos, sin = scale * turn.cos(), scale * turn.sin()
+    maps = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], -1).view(-1, 2, 3)
+    flat = x.flatten(0, 1).double()
+    grid = affine_grid(maps.to(flat), list(flat.shape), align_corners=False)
+    return grid_sample(flat, grid, align_corners=False).view(x.shape)
