@@ -9,9 +9,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from metagen.data.datamodule import EpisodeData
+from metagen.data.others import others
 from metagen.errors import MetagenError
 from metagen.evaluation import Evaluation
 from metagen.experiment import Experiment
+from metagen.likelihood import Likelihood
 from metagen.metrics.base import Metric
 from metagen.schema import check
 
@@ -23,6 +25,7 @@ class Parts:
     data: EpisodeData
     experiment: Experiment
     metrics: dict[str, Metric]
+    likelihood: Likelihood | None = None
 
 
 def build(cfg: DictConfig) -> Parts:
@@ -36,7 +39,11 @@ def build(cfg: DictConfig) -> Parts:
     check({str(key): value for key, value in plain.items()})
     data = load_data(cfg)
     experiment = build_experiment(cfg, len(data.streams.train.classes))
-    return Parts(data, experiment, {name: instantiate(node) for name, node in cfg.metrics.items()})
+    metrics = {name: instantiate(node) for name, node in cfg.metrics.items()}
+    likelihood = instantiate(cfg.likelihood) if cfg.get("likelihood") else None
+    if likelihood is not None:
+        likelihood.check(experiment.model, getattr(data.task, "test_shots", 0))
+    return Parts(data, experiment, metrics, likelihood)
 
 
 def load_data(cfg: DictConfig) -> EpisodeData:
@@ -112,4 +119,8 @@ def build_evaluation(cfg: DictConfig, parts: Parts) -> Evaluation:
         judge.fit(parts.data.test_bank)
     labels = parts.data.streams.test.class_ids
     steps = parts.experiment.learner.test_steps
-    return Evaluation(parts.metrics, labels, judge, cfg.samples, steps)
+    rest = None
+    if any(metric.needs_others for metric in parts.metrics.values()):
+        bank = parts.data.test_bank
+        rest = others(bank, {bank.names[int(label)] for label in labels})
+    return Evaluation(parts.metrics, labels, judge, cfg.samples, steps, parts.likelihood, rest)

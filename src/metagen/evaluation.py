@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metagen import rng
 from metagen.episode import Episode, Params
+from metagen.likelihood import Likelihood
 from metagen.metrics.base import Metric, Outcome
 from metagen.metrics.summary import summarize
 from metagen.objective import Objective
@@ -42,6 +43,8 @@ class Evaluation:
         judge: classifier of the real data, or ``None``.
         samples: generated images a class (M).
         steps: the largest number of adaptation steps.
+        others: real images of the classes that are not tested, to learn from and to test on.
+        likelihood: what else is measured, over the number of context images.
     """
 
     def __init__(
@@ -51,9 +54,12 @@ class Evaluation:
         judge: Callable[[Tensor], Tensor] | None = None,
         samples: int = 64,
         steps: int = 0,
+        likelihood: Likelihood | None = None,
+        others: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.metrics, self.labels, self.judge = dict(metrics), labels, judge
-        self.samples, self.steps = samples, steps
+        self.samples, self.steps, self.likelihood = samples, steps, likelihood
+        self.others = others
         self.values: dict[int, dict[str, list[float]]] = {
             step: {name: [] for name in metrics} for step in budgets(steps)
         }
@@ -78,6 +84,8 @@ class Evaluation:
                     state, batch.support
                 )
         self._episodes += batch.classes.shape[0]
+        if self.likelihood is not None:
+            self.likelihood.update(objective, learner, batch, over)
 
     def _measure(
         self, step: int, objective: Objective, theta: Params, phi: Params, batch: Episode, over: Vectorizer
@@ -97,7 +105,7 @@ class Evaluation:
         for t in range(batch.classes.shape[0]):
             support, query, _ = (_take(part, t) for part in batch)
             drawn, *seen = (_take(part, t) for part in (samples, logits, inductive, transductive))
-            outcome = Outcome(support, query, labels[t], losses[t], self.judge, drawn, *seen)
+            outcome = Outcome(support, query, labels[t], losses[t], self.judge, drawn, *seen, self.others)
             for name, metric in self.metrics.items():
                 self.values[step][name].append(float(metric(outcome)))
         if step == self.steps and self.shown is None:

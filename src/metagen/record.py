@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from metagen.build import Parts
+from metagen.data.bank import Bank
 from metagen.evaluation import Evaluation
 from metagen.report.files import write_json, write_npz
 from metagen.report.pictures import adaptation_plot, predictions_grid, samples_grid
@@ -37,6 +38,7 @@ def write_record(
             "better": {name: metric.better for name, metric in parts.metrics.items()},
             "per_episode": evaluation.values[evaluation.steps],
             "adaptation": evaluation.curve(),
+            "likelihood": evaluation.likelihood.summary() if evaluation.likelihood else None,
             "judge": getattr(evaluation.judge, "accuracy", None),
             "batch_statistics": batch_statistics(parts.experiment.model),
             "training": training,
@@ -44,8 +46,10 @@ def write_record(
                 "model": _count(parts.experiment.model),
                 "learner": _count(parts.experiment.learner),
             },
+            "data": {"train": _bank(parts.data.bank), "test": _bank(parts.data.test_bank)},
             "device": str(parts.experiment.device),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "machine": machine(parts.experiment.device),
+            "versions": versions(),
             "git": git_commit(),
             "seed": cfg.seed,
             "overrides": list(hydra.overrides.task),
@@ -97,6 +101,29 @@ def batch_statistics(model: Any) -> str | None:
     if not model.batch_statistics:
         return None
     return "transductive" if model.transductive else "inductive"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages on which results depend."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def _bank(bank: Bank) -> dict[str, Any]:
+    return {"name": bank.name, "sha256": bank.sha256, "images": len(bank.images)}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what rounding depends on beside the versions: the kind of processor and the threads."""
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"processor": card or processor(), "threads": torch.get_num_threads()}
+
+
+def processor() -> str:
+    """Return the name of the processor, or its family where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _count(module: torch.nn.Module) -> int:

@@ -25,6 +25,7 @@ GLOBALS: dict[str, Any] = {
 }
 NODES = (
     "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",
+    "likelihood",
 )  # fmt: skip
 
 

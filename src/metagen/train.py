@@ -1,5 +1,6 @@
 """The jobs behind ``metagen train`` and ``metagen evaluate``."""
 
+import hashlib
 import logging
 import sys
 import time
@@ -22,7 +23,7 @@ from metagen.checkpoints import AtomicCheckpoints
 from metagen.errors import TrainingInterruptedError
 from metagen.evaluation import Evaluation
 from metagen.record import flatten, write_record
-from metagen.report.table import metrics_table
+from metagen.report.table import likelihood_table, metrics_table
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     """Evaluate the checkpoint ``cfg.checkpoint`` on the test episodes, in a folder of its own."""
     parts, folder = build(cfg), run_folder()
     steps = load_checkpoint(parts.experiment, cfg.checkpoint)
-    training = {"steps": steps, "seconds": None, "checkpoint": str(cfg.checkpoint)}
+    digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
+    training = {"steps": steps, "seconds": None, "checkpoint": str(cfg.checkpoint), "sha256": digest}
     return _evaluate(cfg, _trainer(cfg, folder), parts, folder, training, echo)
 
 
@@ -137,6 +139,8 @@ def _evaluate(
     means = {f"test/{name}": float(value["mean"]) for name, value in summary.items()}
     _to_tensorboard(trainer, cfg, evaluation, means, folder)
     echo(metrics_table(summary, {name: metric.unit for name, metric in parts.metrics.items()}))
+    if evaluation.likelihood is not None:
+        echo(likelihood_table(evaluation.likelihood.summary()))
     echo(f"run     {folder}\nsamples {folder / 'samples.png'}")
     return next(iter(means.values()))
 

@@ -102,9 +102,10 @@ def test_every_config_is_a_metric_of_its_name_and_says_what_it_needs(path: Path)
     assert path.read_text().startswith(f"# @package metrics.{path.stem}\n")
     assert metric.unit in ("%", "nats", "")
     logits = torch.zeros(N * Q, N)
-    full = outcome(images(2, 8), logits=logits, inductive=logits, transductive=logits)
+    rest = (images(3, 4), images(4, 4))
+    full = outcome(images(2, 8), logits=logits, inductive=logits, transductive=logits, others=rest)
     assert math.isfinite(metric(full))
-    for part in ("samples", "logits", "judge"):
+    for part in ("samples", "logits", "judge", "others"):
         if getattr(metric, f"needs_{part}"):
             with pytest.raises(MetagenError, match=part):
                 metric(full._replace(**{part: None}))

@@ -34,7 +34,7 @@ class FewShot:
         ways, shots, queries: N, K, Q.
         batch: tasks of a training step.
         episodes, val_episodes: how many test and validation episodes.
-        test_queries: Q in test; by default ``queries``.
+        test_shots, test_queries: K and Q in test; by default ``shots`` and ``queries``.
         test_ways: N in test; by default ``ways``, or as many test classes as there are for a
             generator, which takes any number.
         eval_batch: episodes evaluated at a time.
@@ -62,6 +62,7 @@ class FewShot:
         batch: int,
         episodes: int = 200,
         val_episodes: int = 50,
+        test_shots: int | None = None,
         test_queries: int | None = None,
         test_ways: int | None = None,
         eval_batch: int = 10,
@@ -87,6 +88,7 @@ class FewShot:
         self.batch = _count("batch", batch)
         self.episodes = _count("episodes", episodes)
         self.val_episodes = _count("val_episodes", val_episodes, least=0)
+        self.test_shots = _count("test_shots", shots if test_shots is None else test_shots)
         self.test_queries = _count("test_queries", queries if test_queries is None else test_queries)
         self.test_ways = None if test_ways is None else _count("test_ways", test_ways)
         self.eval_batch = _count("eval_batch", eval_batch)
@@ -121,7 +123,7 @@ class FewShot:
         if self.val_episodes:
             val = EpisodeStream(self._val(bank, split), self.eval_batch, self.val_episodes)
         ways = self.test_ways or (min(self.ways, len(tests)) if self.kind == "generate" else self.ways)
-        test = self._judge(judged, tests, "test", ways, self.test_queries)
+        test = self._judge(judged, tests, "test", ways, self.test_shots, self.test_queries)
         sides = {"train": split.train, "val": split.val, "test": tests}
         return Streams(
             EpisodeStream(train, self.batch), val, EpisodeStream(test, self.eval_batch, self.episodes), sides
@@ -158,7 +160,7 @@ class FewShot:
 
     def _val(self, bank: Bank, split: Split) -> EpisodeSampler:
         if split.val:
-            return self._judge(bank, split.val, "val", self.ways, self.queries)
+            return self._judge(bank, split.val, "val", self.ways, self.shots, self.queries)
         if not bank.held.any():
             raise MetagenError(
                 f"the split has no validation classes and {bank.name} no held-out images to validate on: "
@@ -170,11 +172,11 @@ class FewShot:
         )  # fmt: skip
 
     def _judge(
-        self, bank: Bank, classes: Sequence[str], stage: str, ways: int, queries: int
+        self, bank: Bank, classes: Sequence[str], stage: str, ways: int, shots: int, queries: int
     ) -> EpisodeSampler:
         images: Images = "held" if bank.held.any() else "all"
         return EpisodeSampler(
-            bank, classes, ways, self.shots, queries, self.eval_seed, stage,
+            bank, classes, ways, shots, queries, self.eval_seed, stage,
             self.symmetries_eval, 0.0, images, self.binarize,
         )  # fmt: skip
 

@@ -1,6 +1,9 @@
 """Amortised adaptation: a network reads the support set."""
 
-from metagen.episode import Params, Shots
+from torch import Tensor
+
+from metagen import rng
+from metagen.episode import Episode, Params, Shots
 from metagen.errors import MetagenError
 from metagen.learners.base import Learner, State
 from metagen.objective import Objective
@@ -13,10 +16,19 @@ class Amortized(Learner):
 
     Edwards and Storkey, *Towards a Neural Statistician*, ICLR 2017; Garnelo et al., *Conditional
     Neural Processes*, ICML 2018.
+
+    Args:
+        any_shots: every training step reads another number of the K support images, from 0 to K, all of
+            them as often; without any, c is the model's own row, which so learns to be the prior.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, any_shots: bool = False) -> None:
         super().__init__(steps=0)
+        self.any_shots, self.now = any_shots, 0
+
+    def set_step(self, step: int) -> None:
+        """Remember the meta-training step, which decides how many images are read."""
+        self.now = step
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Check that the model can read a support set."""
@@ -29,3 +41,14 @@ class Amortized(Learner):
     def begin(self, objective: Objective, params: Params, support: Shots) -> State:
         """Return the context that the encoder wrote."""
         return State(objective.call("encode", params, support), {})
+
+    def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
+        """Return the loss of the query images after the support, or as much of it as is this step's turn."""
+        support = episode.support
+        if not self.any_shots:
+            return super().meta_loss(objective, params, episode)
+        ways, shots = support.y.shape
+        count = int(rng.uniform(rng.key(self.now, shots), (1,)) * (shots + 1))
+        seen = support._replace(x=support.x[:, :count], y=support.y[:, :count])
+        phi = self.adapt(objective, params, seen) if count else self.prior(objective, params, ways)
+        return objective.query_loss(phi, episode)

@@ -79,6 +79,10 @@ class Learner(nn.Module):
         tables = objective.for_ways(params, support.x.shape[0])
         return State({n: tables[n] for n in objective.model.per_class}, {})
 
+    def prior(self, objective: Objective, params: Params, ways: int) -> Params:
+        """Return phi where nothing was seen: theta, with one row per class in the per-class tables."""
+        return objective.for_ways(params, ways)
+
     def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after step ``index`` (from 0). A learner without steps stays."""
         return state

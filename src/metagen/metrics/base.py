@@ -21,6 +21,8 @@ class Outcome(NamedTuple):
     samples: (N, M, C, H, W) new images in [0, 1], M of each class (generators).
     logits:  (N * Q, N) of the query images (classifiers), normalised as in training.
     inductive, transductive: the same, normalised by the support's statistics, or with each other.
+    others: real images of the classes that are not tested, (R, A, C, H, W) to learn from and
+             (R, B, C, H, W) to test on.
     """
 
     support: Shots
@@ -32,6 +34,7 @@ class Outcome(NamedTuple):
     logits: Tensor | None = None
     inductive: Tensor | None = None
     transductive: Tensor | None = None
+    others: tuple[Tensor, Tensor] | None = None
 
 
 class Metric:
@@ -45,6 +48,7 @@ class Metric:
         needs_judge: reads ``outcome.judge``, a classifier that somebody must train first.
         needs_samples: reads ``outcome.samples``.
         needs_logits: reads ``outcome.logits``.
+        needs_others: reads ``outcome.others``.
     """
 
     name: ClassVar[str]
@@ -53,6 +57,7 @@ class Metric:
     needs_judge: ClassVar[bool] = False
     needs_samples: ClassVar[bool] = False
     needs_logits: ClassVar[bool] = False
+    needs_others: ClassVar[bool] = False
 
     def __call__(self, outcome: Outcome) -> float:
         """Return the metric of one episode; NaN where it is undefined.
@@ -60,7 +65,7 @@ class Metric:
         Raises:
             MetagenError: the task gives no samples, logits or judge but the metric needs them.
         """
-        for part in ("samples", "logits", "judge"):
+        for part in ("samples", "logits", "judge", "others"):
             if getattr(self, f"needs_{part}") and getattr(outcome, part) is None:
                 raise MetagenError(
                     f"metric {self.name} needs {part}, which this task does not give: "

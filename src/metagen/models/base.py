@@ -74,6 +74,8 @@ class Generator(Model):
     kind = "generate"
     per_class: ClassVar[tuple[str, ...]] = ("context",)
     head: ClassVar[tuple[str, ...]] = ("context",)
+    likelihood: ClassVar[str | None] = None
+    """What :meth:`log_likelihood` returns, in nats: ``"exact"``, ``"bound"``, or None where there is none."""
     context: nn.Parameter
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:

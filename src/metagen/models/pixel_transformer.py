@@ -43,6 +43,7 @@ class PixelTransformer(Generator):
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "symbols.*")
+    likelihood = "exact"
     memory: Tensor
 
     def __init__(

@@ -32,6 +32,7 @@ class VAE(Generator):
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "decoder.pixels.*")
+    likelihood = "bound"
     encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*", "aggregate.*")
 
     def __init__(

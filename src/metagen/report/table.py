@@ -32,6 +32,21 @@ def metrics_table(metrics: Mapping[str, Summary], units: Mapping[str, str]) -> s
     return _terminal(["metric", "mean ± 95 %", "unit", "episodes"], rows, [True, False, True, False])
 
 
+def likelihood_table(summary: Mapping[str, Any]) -> str:
+    """Return a terminal table of :meth:`metagen.likelihood.Likelihood.summary`: a line per context."""
+    leaky = {row["images"]: row for row in summary["with_replacement_leaky"]}
+    rows = [
+        {"context images": str(row["images"]), f"nll ({summary['kind']}, nats)": _mean(row)}
+        | ({"with replacement (leaky)": _mean(leaky[row["images"]])} if leaky else {})
+        for row in summary["contexts"]
+    ]
+    return comparison_table(rows)[0]
+
+
+def _mean(row: Summary) -> Summary:
+    return {key: row[key] for key in ("mean", "ci95", "n")}
+
+
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Return one table of several runs, (for the terminal, in Markdown).
 
