@@ -10,7 +10,7 @@ import metagen
 ROOT = Path(metagen.__file__).parent
 L0 = {"episode", "objective", "errors", "rng", "vectorize", "recompute", "ops", "chunks"}
 L1 = {"data", "models", "learners", "metrics"}
-L2 = {"experiment", "evaluation", "likelihood", "judge", "report"}
+L2 = {"experiment", "evaluation", "likelihood", "judge", "judge_protonet", "report"}
 
 
 def layer(part):

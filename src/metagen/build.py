@@ -113,14 +113,14 @@ def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
 
 def build_evaluation(cfg: DictConfig, parts: Parts) -> Evaluation:
     """Return the evaluation on the test stream, with a judge where a metric needs one."""
+    bank, labels = parts.data.test_bank, parts.data.streams.test.class_ids
+    tested = {bank.names[int(label)] for label in labels}
     judge = None
     if any(metric.needs_judge for metric in parts.metrics.values()):
         judge = instantiate(cfg.judge)
-        judge.fit(parts.data.test_bank)
-    labels = parts.data.streams.test.class_ids
+        judge.fit(bank, tested)
     steps = parts.experiment.learner.test_steps
     rest = None
     if any(metric.needs_others for metric in parts.metrics.values()):
-        bank = parts.data.test_bank
-        rest = others(bank, {bank.names[int(label)] for label in labels})
+        rest = others(bank, tested)
     return Evaluation(parts.metrics, labels, judge, cfg.samples, steps, parts.likelihood, rest)

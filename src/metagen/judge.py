@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,8 +70,8 @@ class Judge:
         self.cache = Path(cache or os.environ.get("METAGEN_CACHE") or Path.home() / ".cache" / "metagen")
         self.accuracy, self.classes = float("nan"), ()  # type: tuple[float, tuple[str, ...]]
 
-    def fit(self, bank: Images) -> "Judge":
-        """Train on ``bank``, or load what an earlier run has trained; return self."""
+    def fit(self, bank: Images, tested: Collection[str] = ()) -> "Judge":
+        """Train on all classes of ``bank``, also the tested, or load what was trained; return self."""
         self.classes = tuple(bank.names)
         labels, held = torch.as_tensor(bank.labels), torch.as_tensor(bank.held)
         held = held if held.any() else _every_fourth(labels)

@@ -1,0 +1,86 @@
+r"""Is a drawing still the character, and do drawings of it differ, by features in which one image is enough?
+
+Boutin et al.: *Diversity vs. recognizability: human-like generalization in one-shot generative models*,
+NeurIPS 2022. The features f are those of a judge that was trained on other classes (``judge=protonet``). The
+prototype of a class is one real image that the generator did not see, p_n = f(query_{n1}).
+"""
+
+import torch
+from torch import Tensor
+
+from metagen.errors import MetagenError
+from metagen.metrics.base import Metric, Outcome
+from metagen.metrics.features import Extractor
+
+
+class Recognizability(Metric):
+    r"""Share of the samples that are nearest to the prototype of their own class among all N, in %.
+
+    .. math:: 100 \cdot \operatorname{mean}_{n,m} [\arg\min_{n'} \|f(s_{nm}) - p_{n'}\| = n]
+
+    100 / N is blind; what real images score is ``recognizability_real``.
+    """
+
+    name = "recognizability"
+    unit = "%"
+    needs_judge = True
+    needs_samples = True
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Classify samples (N, M, C, H, W)."""
+        assert outcome.samples is not None
+        return _share(outcome, outcome.samples)
+
+
+class RecognizabilityReal(Metric):
+    """The same of the other real images of the class: what a perfect generator scores. NaN for Q < 2."""
+
+    name = "recognizability_real"
+    unit = "%"
+    needs_judge = True
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Classify query images (N, Q - 1, C, H, W)."""
+        return _share(outcome, outcome.query.x[:, 1:])
+
+
+class FeatureDiversity(Metric):
+    r"""Standard deviation of the samples of a class in the judge's features, over that of real images.
+
+    .. math:: \operatorname{mean}_n \sqrt{\sum_i \operatorname{var}_m f_i(s_{nm}) \,/\,
+              \sum_i \operatorname{var}_q f_i(\text{query}_{nq})}
+
+    1: as diverse as real images; 0: one image per class. Drawings of other characters count as diversity,
+    so read it beside ``recognizability``. NaN with fewer than two samples or two query images.
+    """
+
+    name = "feature_diversity"
+    needs_judge = True
+    needs_samples = True
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Compare samples (N, M, C, H, W) with queries (N, Q, C, H, W)."""
+        assert outcome.samples is not None
+        return (_spread(outcome, outcome.samples) / _spread(outcome, outcome.query.x)).mean()
+
+
+def _features(outcome: Outcome, x: Tensor) -> Tensor:
+    """Map images (N, M, C, H, W) to features (N, M, F)."""
+    if not isinstance(outcome.judge, Extractor):
+        raise MetagenError("this judge has no features(x), which the metric compares: use judge=protonet")
+    return outcome.judge.features(x.flatten(0, 1)).double().unflatten(0, x.shape[:2])
+
+
+def _share(outcome: Outcome, x: Tensor) -> Tensor:
+    if x.shape[1] == 0 or not x.isfinite().all():
+        return torch.tensor(torch.nan)
+    prototypes = _features(outcome, outcome.query.x[:, :1])[:, 0]
+    nearest = torch.cdist(_features(outcome, x).flatten(0, 1), prototypes).argmin(-1)
+    own = torch.arange(len(x), device=nearest.device).repeat_interleave(x.shape[1])
+    return 100 * (nearest == own).double().mean()
+
+
+def _spread(outcome: Outcome, x: Tensor) -> Tensor:
+    if x.shape[1] < 2:
+        return torch.full((len(x),), torch.nan, dtype=torch.float64)
+    return _features(outcome, x).var(1).sum(-1).sqrt()
