@@ -1,5 +1,6 @@
 """From a composed configuration to the objects of an experiment."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from metagen.experiment import Experiment
 from metagen.likelihood import Likelihood
 from metagen.metrics.base import Metric
 from metagen.schema import check
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -94,21 +97,54 @@ def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
     Raises:
         MetagenError: the file is missing, unreadable, or belongs to another model or learner.
     """
+    saved = read_checkpoint(path)
+    try:
+        experiment.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MetagenError(f"{path} does not fit this model and learner: {reason}") from error
+    return int(saved["global_step"])
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint holds; no code in it is run.
+
+    Raises:
+        MetagenError: the file is missing or unreadable.
+    """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        experiment.load_state_dict(saved["state_dict"])
+        if not {"state_dict", "global_step"} <= saved.keys():
+            raise KeyError("state_dict")
+        return saved
     except FileNotFoundError as error:
         raise MetagenError(
             f"no checkpoint at {path}: train first, or name a run folder that has one"
         ) from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MetagenError(f"{path} does not fit this model and learner: {reason}") from error
     except Exception as error:
         raise MetagenError(
             f"{path} is no readable checkpoint ({type(error).__name__}): train again"
         ) from error
-    return int(saved["global_step"])
+
+
+def start_from(experiment: Experiment, path: str | Path) -> None:
+    """Load the weights of a checkpoint as a start: the model's, and the learner's where it is the same.
+
+    A table of the training classes, learned rates or a meta-network belong to the learner that was trained;
+    another learner starts with its own initial ones, which is logged.
+
+    Raises:
+        MetagenError: the file is missing or unreadable, or the model is another one.
+    """
+    saved = read_checkpoint(path)["state_dict"]
+    own = experiment.state_dict()
+    fitting = {name: x for name, x in saved.items() if name in own and x.shape == own[name].shape}
+    absent = [name for name in own if name.startswith("model.") and name not in fitting]
+    if absent:
+        raise MetagenError(f"{path} holds another model: {absent[0]} differs; use the model.* of its run")
+    experiment.load_state_dict(fitting, strict=False)
+    if left := sorted(own.keys() - fitting.keys()):
+        log.info("%s says nothing of %s: they start anew", path, ", ".join(left))
 
 
 def build_evaluation(cfg: DictConfig, parts: Parts) -> Evaluation:
