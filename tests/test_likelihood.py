@@ -132,4 +132,4 @@ def test_a_run_records_it_and_more_context_than_images_is_refused(tmp_cwd, capsy
     assert run(["train", "learner=amortized", "likelihood.contexts=[9]", *TINY, "hydra.run.dir=new"]) == 1
     assert "task.shots=5" in capsys.readouterr().err
     assert run(["train", "learner=amortized", "model=flow", *TINY, "hydra.run.dir=new"]) == 1
-    assert "likelihood=null" in capsys.readouterr().err
+    assert "likelihood=none" in capsys.readouterr().err

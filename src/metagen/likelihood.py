@@ -65,7 +65,7 @@ class Likelihood:
         if getattr(model, "likelihood", None) is None:
             raise MetagenError(
                 f"{type(model).__name__} has no likelihood of pixels in nats: leave it out with "
-                f"likelihood=null, or use a model that has one, such as model=vae"
+                f"likelihood=none, or use a model that has one, such as model=vae"
             )
         if self.contexts[-1] > shots:
             raise MetagenError(
