@@ -4,11 +4,12 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from metagen import __version__
+from metagen import __version__, signals
 from metagen.errors import MetagenError, TrainingInterruptedError, UsageError, nearest
 
 USAGE = """\
@@ -16,9 +17,15 @@ metagen: experiments in meta-learning for image generation
 
   metagen train [overrides]              meta-train, then evaluate on the fixed test episodes
   metagen evaluate RUN [overrides]       evaluate the best checkpoint of a run, in a new folder
+  metagen reproduce RUN [overrides]      run it again in a new folder; old and new metrics side by side
   metagen generate RUN --images DIR      new images of your own classes (see generate --help)
-  metagen compare DIR [DIR ...]          one table of the runs below these folders; with --x KEY
-                                         metrics over that override (see compare --help)
+  metagen train --resume RUN             go on with a training that was interrupted, exactly
+  metagen train -m --resume DIR          finish a sweep that was interrupted
+  metagen compare DIR [DIR ...]          means over seeds and paired differences of the runs below these
+                                         folders, and a page with --out; with --x KEY metrics over
+                                         that override (see compare --help)
+  metagen list [DIR ...]                 all runs below these folders, finished or not
+  metagen demo RUN [RUN ...]             a page on which you draw a symbol and see new ones
 
   metagen COMMAND --help                 the options of a command
   metagen --version
@@ -35,10 +42,17 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return the exit code; errors go to stderr in one line."""
+    return guard(lambda: _dispatch(list(argv)))
+
+
+def guard(job: Callable[[], int]) -> int:
+    """Return the exit code of ``job``; an error goes to stderr in one line."""
     try:
-        return _dispatch(list(argv))
+        return job()
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except signals.Stopped as stop:
+        return _fail("interrupted", stop.code)
     except BrokenPipeError:
         # The reader of a pipe left: nobody is there to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,8 +83,11 @@ def _dispatch(argv: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "reproduce": _reproduce,
         "generate": _generate,
         "compare": _compare,
+        "list": _list,
+        "demo": _demo,
     }
     if not argv or argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(USAGE)
@@ -78,6 +95,10 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "--version":
         sys.stdout.write(f"metagen {__version__}\n")
         return 0
+    if argv[0] == "-sc":
+        from metagen.completion import complete
+
+        return complete(argv, commands, lambda argv: _hydra("train", argv), echo)
     if argv[0] not in commands:
         return _fail(f"unknown command '{argv[0]}'{nearest(argv[0], commands)} (see metagen --help)", 2)
     return commands[argv[0]](argv[1:])
@@ -96,12 +117,16 @@ def echo(text: str) -> None:
     sys.stdout.flush()
 
 
-def _hydra(task: str, argv: list[str]) -> int:
+def _hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = lambda cfg: cfg) -> int:
     """Hand ``argv`` to Hydra, which composes and makes the run's folder, and do ``task`` in it.
+
+    What ``prepare`` makes of the composed configuration is what runs.
 
     A job of a sweep that fails costs that job only; the exit code then tells that one did.
     """
     import hydra
+
+    from metagen.launcher.task import Task
 
     codes: list[int] = []
 
@@ -110,8 +135,8 @@ def _hydra(task: str, argv: list[str]) -> int:
         from metagen.runtime import guarded
 
         try:
-            with guarded():
-                return getattr(train, task)(cfg, echo)
+            with signals.caught(), guarded():
+                return getattr(train, task)(prepare(cfg), echo)
         except TrainingInterruptedError as error:
             # Hydra lets a SystemExit pass and so ends a sweep; other errors it would print itself.
             raise SystemExit(_report(error)) from None
@@ -122,12 +147,33 @@ def _hydra(task: str, argv: list[str]) -> int:
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["metagen", *argv]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
+    named = Task(task, job, codes)
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(named)()
     return max(codes, default=0)
 
 
 def _train(argv: list[str]) -> int:
-    return _hydra("train", argv)
+    sweep, resume = {"-m", "--multirun"} & set(argv), any(word.startswith("--resume") for word in argv)
+    if sweep and resume:
+        from metagen.launcher.resume import resumed
+
+        return _hydra(*resumed(argv))
+    return _resume(argv) if resume else _hydra("train", argv)
+
+
+def _resume(argv: list[str]) -> int:
+    parser = _Parser("metagen train --resume", description="Go on with a training that was interrupted.")
+    parser.add_argument("--resume", type=Path, required=True, metavar="RUN", help="its folder")
+    parser.add_argument("overrides", nargs="*", help="of trainer, such as trainer=gpu")
+    args = parser.parse_intermixed_args(argv)
+    from metagen.resume import Resumption
+
+    again = Resumption(args.resume, args.overrides)
+    if again.done:
+        echo(f"{args.resume} has come to its end: nothing to do")
+        return 0
+    return _hydra("train", again.argv, again.prepare)
 
 
 def _evaluate(argv: list[str]) -> int:
@@ -142,6 +188,29 @@ def _evaluate(argv: list[str]) -> int:
 
     saved, checkpoint = saved_overrides(argv[0])
     return _hydra("evaluate", merged(saved, [f"checkpoint='{checkpoint}'", *argv[1:]]))
+
+
+def _reproduce(argv: list[str]) -> int:
+    if argv and argv[0] in ("-h", "--help"):
+        echo(
+            "metagen reproduce RUN [overrides]\n\n"
+            "  RUN  folder of a run or of a sweep's job: trained (or evaluated) anew with the\n"
+            "       configuration that was saved there, in a new folder\n\n"
+            "Exit code 0: the metrics are equal, or a difference is to be expected; 1: they differ on the\n"
+            "same versions and device"
+        )
+        return 0
+    if not argv or argv[0].startswith("-"):
+        return _fail("reproduce needs a run's folder: metagen reproduce outputs/DATE/TIME", 2)
+    from metagen.reproduce import Reproduction
+
+    again = Reproduction(Path(argv[0]), argv[1:])
+    echo(again.before())
+    if code := _hydra(again.task, again.argv, again.prepare):
+        return code
+    text, equal = again.after()
+    echo(text)
+    return 0 if equal else 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -167,27 +236,86 @@ def _generate(argv: list[str]) -> int:
 
 
 def _compare(argv: list[str]) -> int:
-    parser = _Parser("metagen compare", description="One table of several runs, or metrics over an override.")
-    parser.add_argument("folders", type=Path, nargs="+", help="folders with runs below them")
-    parser.add_argument("--by", default=None, help="overrides to label the rows by, such as learner,seed")
-    parser.add_argument(
-        "--x", default=None, help="average over seeds, over an override such as task.train_count"
+    parser = _Parser(
+        "metagen compare",
+        description="Tables of several runs: means over seeds, and differences paired on identical test "
+        "episodes with 95 % intervals, corrected for their number (Holm); or metrics over a number (--x).",
     )
-    parser.add_argument("--metric", default=None, help="with --x: which metrics, such as negative_elbo")
-    parser.add_argument("--plot", type=Path, default=None, help="with --x: also draw it in this PNG file")
-    parser.add_argument("--markdown", type=Path, default=None, help="also write the table to this file")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders with runs below them")
+    parser.add_argument(
+        "--by", help="overrides whose values make a row, such as learner (default: all that differ, but seed)"
+    )
+    parser.add_argument("--metric", help="which metrics, the main one first, such as recognised,coverage")
+    parser.add_argument(
+        "--against",
+        action="append",
+        metavar="ROW",
+        help="row that the others are set against, such as scratch, or best; may be repeated (default: "
+        "scratch and transfer, else the best)",
+    )
+    parser.add_argument(
+        "--within", default="", metavar="KEY", help="pair within each of its values, such as data.split"
+    )
+    parser.add_argument("--budget", type=int, metavar="N", help="after at most N adaptation steps")
+    parser.add_argument(
+        "--budgets", action="store_true", help="also differences at every measured number of steps up to N"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="also write comparison.html, .csv and .md and pictures to this folder"
+    )
+    parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
+    parser.add_argument("--x", metavar="KEY", help="over an override, such as task.train_count")
+    parser.add_argument("--plot", type=Path, help="with --x: also draw it in this PNG file")
     args = parser.parse_args(argv)
-    if args.x is None and (args.plot or args.metric):
-        parser.error("--plot and --metric need --x KEY, an override that is a number")
-    if args.x is not None and args.by:
+    metrics = args.metric.split(",") if args.metric else None
+    by = args.by.split(",") if args.by else None
+    if args.x is None and args.plot:
+        parser.error("--plot needs --x KEY, an override that is a number; --out FOLDER draws without it")
+    if args.x is not None and by:
         parser.error("--by labels the rows of the table without --x: leave one of them out")
+    others = (args.against, args.within, args.budgets, args.out, args.budget)
+    if args.x is not None and any(value not in (None, "", False) for value in others):
+        parser.error("--against, --within, --budget, --budgets and --out do not go with --x: leave them out")
+    if args.budget is not None and args.budget < 0:
+        parser.error(f"--budget {args.budget}: expected a number of adaptation steps, 0 or more")
     if args.x is not None:
         from metagen.curve import curve
 
-        metrics = args.metric.split(",") if args.metric else None
         echo(curve(args.folders, args.x, metrics, args.plot, args.markdown))
         return 0
-    from metagen.compare import compare
+    from metagen.compare import Options, compare
 
-    echo(compare(args.folders, args.by.split(",") if args.by else None, args.markdown))
+    within = args.within.split(",") if args.within else ()
+    options = Options(by, metrics, args.against, within, args.budget, args.budgets)
+    echo(compare(args.folders, options, args.markdown, args.out))
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    parser = _Parser("metagen list", description="All runs below folders, finished or not, the newest first.")
+    parser.add_argument(
+        "folders", type=Path, nargs="*", metavar="DIR", default=[Path("outputs")], help="(default: outputs)"
+    )
+    args = parser.parse_args(argv)
+    from metagen.listing import listing
+
+    echo(listing(args.folders))
+    return 0
+
+
+def _demo(argv: list[str]) -> int:
+    parser = _Parser(
+        "metagen demo", description="A page on which you draw a symbol and see new images of it."
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of generators' runs")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=None, help="(default: the first free one from 7860 on)")
+    args = parser.parse_args(argv)
+    if args.port is not None and not 0 < args.port < 65536:
+        parser.error(f"--port {args.port}: expected a number from 1 to 65535")
+    from metagen.demo.serve import serve
+
+    serve(args.runs, args.host, args.port, echo)
     return 0

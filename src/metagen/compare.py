@@ -1,69 +1,37 @@
-"""One table of several runs: the job behind ``metagen compare``."""
+"""Several runs set against each other: the job behind ``metagen compare``."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from metagen.errors import MetagenError
+from metagen.comparison.comparison import Options, comparison
+from metagen.comparison.text import markdown_of, terminal_of
 from metagen.report.files import write_text
-from metagen.report.table import comparison_table
-
-Record = dict[str, Any]
 
 
-def compare(folders: Sequence[Path], by: Sequence[str] | None = None, markdown: Path | None = None) -> str:
-    """Return a table of the finished runs below ``folders``, one row each.
+def compare(
+    folders: Sequence[Path],
+    options: Options | None = None,
+    markdown: Path | None = None,
+    out: Path | None = None,
+) -> str:
+    """Return the tables of the finished runs below ``folders``, and say which were left out.
 
     Args:
-        folders: searched for ``metrics.json``.
-        by: override keys that label the rows; by default those whose values differ.
-        markdown: also write the table here.
+        folders: searched for runs.
+        options: what to show.
+        markdown: also write the tables here.
+        out: also write comparison.{csv,md,html}, differences.csv, runs.csv and pictures in this folder.
 
     Raises:
-        MetagenError: there is no finished run, or the runs were judged on different episodes.
+        MetagenError: there is no finished run, none can be compared, or an option names what is not there.
     """
-    runs = list(finished(folders).values())
-    check_episodes(runs)
-    overrides = [overrides_of(run) for run in runs]
-    keys = list(by) if by else differing(overrides) or list(overrides[0])[:1]
-    rows = [
-        {**{key: labels.get(key, "") for key in keys}, **run["metrics"]}
-        for run, labels in zip(runs, overrides, strict=True)
-    ]
-    terminal, text = comparison_table(rows)
+    options = options or Options()
+    found = comparison(folders, options)
     if markdown:
-        write_text(markdown, text)
-    return terminal
+        write_text(markdown, markdown_of(found))
+    written = ""
+    if out:
+        from metagen.comparison.written import write
 
-
-def finished(folders: Sequence[Path]) -> dict[Path, Record]:
-    """Return the record of every finished run below ``folders`` by its folder.
-
-    Raises:
-        MetagenError: there is none.
-    """
-    paths = [path for folder in folders for path in sorted(folder.rglob("metrics.json"))]
-    if not paths:
-        raise MetagenError(f"no finished run below {', '.join(map(str, folders))}: metrics.json is in none")
-    return {path.parent: json.loads(path.read_text()) for path in paths}
-
-
-def check_episodes(runs: Iterable[Record]) -> None:
-    """Raise a MetagenError where runs were judged on different episodes."""
-    if len({run["episodes"]["sha256"] for run in runs}) > 1:
-        raise MetagenError(
-            "the runs were judged on different episodes: compare those of one task and data set"
-        )
-
-
-def overrides_of(run: Record) -> dict[str, str]:
-    """Return the overrides of a run by key."""
-    pairs = (item.lstrip("+~").partition("=") for item in run["overrides"])
-    return {key: value for key, _, value in pairs}
-
-
-def differing(overrides: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the keys whose values are not the same in all runs, in the order of their appearance."""
-    keys = list(dict.fromkeys(key for labels in overrides for key in labels))
-    return [key for key in keys if len({labels.get(key) for labels in overrides}) > 1]
+        written = "\n\n" + write(found, options, out)
+    return terminal_of(found) + written

@@ -1,15 +1,14 @@
 """Metrics over a number that was varied from run to run: the job behind ``metagen compare --x``."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metagen.compare import Record, check_episodes, differing, finished, overrides_of
+from metagen.comparison.runs import collect, left_lines
+from metagen.comparison.settings import Record, differing, overrides_of, settings_of
 from metagen.errors import MetagenError, nearest
 from metagen.metrics.summary import summarize
-from metagen.report.curves import curves_plot
 from metagen.report.files import write_text
 from metagen.report.table import comparison_table
 
@@ -51,11 +50,12 @@ def curve(
         MetagenError: no finished run, no number for ``x``, an unknown metric, a run that is there twice,
             or runs that were judged on different episodes at the same ``x``.
     """
-    runs = finished(folders)
+    found_runs, left = collect(folders)
+    runs = {run.folder: run.record for run in found_runs}
     keys, points = _points(runs, x)
     _check_twice(points)
     for at in {point.x for point in points}:
-        check_episodes(run for p in points if p.x in (at, None) for run in p.runs.values())
+        _check_episodes(run for p in points if p.x in (at, None) for run in p.runs.values())
     names = _names(runs.values(), metrics)
     caption = _caption([len(point.runs) for point in points])
     summaries = [_summaries(list(point.runs.values()), names) for point in points]
@@ -64,16 +64,19 @@ def curve(
     if markdown:
         write_text(markdown, f"{caption}.\n\n{text}")
     if plot:
+        from metagen.report.curves import curves_plot  # matplotlib is slow to import
+
         lines: dict[str, list[tuple[float | None, Mapping[str, Any]]]] = {}
         for point, found in zip(points, summaries, strict=True):
             lines.setdefault(_label(keys, point.labels), []).append((point.x, found))
         curves_plot(lines, {name: _heading(runs.values(), name) for name in names}, x, caption, plot)
-    return f"{caption}\n\n{terminal}" + (f"\n\nplot {plot}" if plot else "")
+    notes = [*([f"plot {plot}"] if plot else []), *left_lines(left)]
+    return "\n\n".join([caption, terminal, *(["\n".join(notes)] if notes else [])])
 
 
 def _points(runs: Mapping[Path, Record], x: str) -> tuple[list[str], list[Point]]:
     """Return the keys that label the lines, and the points, line by line with growing x."""
-    settings = {folder: _settings(run) for folder, run in runs.items()}
+    settings = {folder: settings_of(run) for folder, run in runs.items()}
     places = {folder: _place(values, x, folder) for folder, values in settings.items()}
     if all(place is None for place in places.values()):
         numbers = {key for values in settings.values() for key in values if _number(values[key]) is not None}
@@ -90,22 +93,6 @@ def _points(runs: Mapping[Path, Record], x: str) -> tuple[list[str], list[Point]
         return lines.index(point.labels), math.inf if point.x is None else point.x
 
     return keys, sorted(points.values(), key=order)
-
-
-def _settings(run: Record) -> dict[str, str]:
-    """Return what a run was told and, as far as its record knows, what held by default."""
-    task = {f"task.{key}": _text(value) for key, value in run["task"].items()}
-    chosen = {group: _text(choice) for group, choice in run.get("choices", {}).items()}
-    settings = {**task, **chosen, **overrides_of(run)}
-    if run["training"].get("checkpoint"):
-        # What was evaluated anew is known by the overrides that it was trained with.
-        settings.pop("checkpoint", None)
-    return settings
-
-
-def _text(value: Any) -> str:
-    """Return a value as the command line spells it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _place(settings: Mapping[str, str], x: str, folder: Path) -> float | None:
@@ -134,6 +121,13 @@ def _check_twice(points: Iterable[Point]) -> None:
                     f"{other} and {folder} are the same run twice: name folders with one of them"
                 )
             seeds[run["seed"]] = folder
+
+
+def _check_episodes(runs: Iterable[Record]) -> None:
+    if len({run["episodes"]["sha256"] for run in runs}) > 1:
+        raise MetagenError(
+            "the runs were judged on different episodes: compare those of one task and data set"
+        )
 
 
 def _names(runs: Iterable[Record], wanted: Sequence[str] | None) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metagen import rng
 from metagen.episode import Episode, Params
+from metagen.flops import adaptation_flops
 from metagen.likelihood import Likelihood
 from metagen.metrics.base import Metric, Outcome
 from metagen.metrics.summary import summarize
@@ -64,12 +65,15 @@ class Evaluation:
             step: {name: [] for name in metrics} for step in budgets(steps)
         }
         self._seconds = dict.fromkeys(self.values, 0.0)
+        self._flops: tuple[int, int] | None = None
         self._episodes = 0
         self.shown: Shown | None = None
 
     def update(self, objective: Objective, learner: Any, batch: Episode, over: Vectorizer) -> None:
         """Adapt to the T episodes of ``batch`` and measure along the way."""
         params = objective.params()
+        if not self._episodes:
+            self._flops = adaptation_flops(learner, objective, params, _take(batch.support, 0))
         clock = time.perf_counter()
         state = over(lambda support: learner.begin(objective, params, support))(batch.support)
         spent = 0.0
@@ -104,8 +108,11 @@ class Evaluation:
         labels = self.labels.to(batch.classes.device)[batch.classes]
         for t in range(batch.classes.shape[0]):
             support, query, _ = (_take(part, t) for part in batch)
-            drawn, *seen = (_take(part, t) for part in (samples, logits, inductive, transductive))
-            outcome = Outcome(support, query, labels[t], losses[t], self.judge, drawn, *seen, self.others)
+            drawn, own, alone, together = (
+                _take(part, t) for part in (samples, logits, inductive, transductive)
+            )
+            seen = (drawn, own, alone, together, self.others)
+            outcome = Outcome(support, query, labels[t], losses[t], self.judge, *seen)
             for name, metric in self.metrics.items():
                 self.values[step][name].append(float(metric(outcome)))
         if step == self.steps and self.shown is None:
@@ -128,11 +135,16 @@ class Evaluation:
         return {name: summarize(values) for name, values in self.values[self.steps].items()}
 
     def curve(self) -> list[dict[str, Any]]:
-        """Return for every measured step the seconds of adaptation an episode, and the metrics."""
+        """Return for every measured step the seconds and FLOPs of adaptation an episode, and the metrics.
+
+        FLOPs are those of :func:`metagen.flops.adaptation_flops`, None where they cannot be counted;
+        neither they nor the seconds hold the drawing of samples.
+        """
         return [
             {
                 "step": step,
                 "seconds": self._seconds[step] / max(len(self), 1),
+                "flops": self._flops and self._flops[0] + step * self._flops[1],
                 "metrics": {name: summarize(episodes) for name, episodes in values.items()},
             }
             for step, values in self.values.items()

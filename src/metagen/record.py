@@ -24,9 +24,15 @@ PACKAGES = ("metagen", "torch", "torchvision", "lightning", "hydra-core", "torch
 def write_record(
     cfg: DictConfig, parts: Parts, evaluation: Evaluation, training: dict[str, Any], folder: Path
 ) -> None:
-    """Write every result of a run into its folder; each file appears whole or not at all."""
+    """Write every result of a run into its folder; each file appears whole or not at all.
+
+    ``metrics.json`` is the last one: where it is, the run has come to its end.
+    """
     streams, test = parts.data.streams, parts.data.streams.test
     hydra = HydraConfig.get()
+    write_npz(folder / "episodes.npz", **test.audit())
+    adaptation_plot(evaluation.curve(), parts.metrics, folder / "adaptation.png")
+    _write_samples(parts, evaluation, folder)
     write_json(
         folder / "metrics.json",
         {
@@ -36,12 +42,15 @@ def write_record(
             "metrics": evaluation.summary(),
             "units": {name: metric.unit for name, metric in parts.metrics.items()},
             "better": {name: metric.better for name, metric in parts.metrics.items()},
+            "main": next(iter(parts.metrics), None),
             "per_episode": evaluation.values[evaluation.steps],
+            "per_episode_by_step": evaluation.values,
             "adaptation": evaluation.curve(),
             "likelihood": evaluation.likelihood.summary() if evaluation.likelihood else None,
             "judge": getattr(evaluation.judge, "accuracy", None),
             "batch_statistics": batch_statistics(parts.experiment.model),
             "training": training,
+            "precision": {"trainer": cfg.trainer.precision, "low": parts.experiment.precision.describe()},
             "parameters": {
                 "model": _count(parts.experiment.model),
                 "learner": _count(parts.experiment.learner),
@@ -58,9 +67,6 @@ def write_record(
             },
         },
     )
-    write_npz(folder / "episodes.npz", **test.audit())
-    adaptation_plot(evaluation.curve(), parts.metrics, folder / "adaptation.png")
-    _write_samples(parts, evaluation, folder)
 
 
 def _write_samples(parts: Parts, evaluation: Evaluation, folder: Path) -> None:

@@ -29,13 +29,25 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush(temporary)
         os.replace(temporary, target)
+        with suppress(OSError):  # not every file system lets a folder be flushed
+            _flush(target.parent)
     except OSError as error:
         raise MetagenError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         # the reason of a failure must not be hidden by the failure to clean up after it
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file or a folder to the disk now: a power cut then cannot empty it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:

@@ -56,15 +56,16 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
             appearance; a cell that a run lacks is a dash.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    cells = [[cell(row.get(name)) for name in columns] for row in rows]
     text = [not any(isinstance(row.get(c), Mapping | int | float) for row in rows) for c in columns]
     head = [name.replace("_", " ") for name in columns]
-    mark = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (head, *cells)]
+    mark = ["| " + " | ".join(word.replace("|", "\\|") for word in line) + " |" for line in (head, *cells)]
     mark.insert(1, "|" + "|".join(":---" if left else "---:" for left in text) + "|")
     return _terminal(head, cells, text), "\n".join(mark) + "\n"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return the text of a table's cell; see :func:`comparison_table`."""
     if isinstance(value, Mapping):
         return number(value.get("mean"), value.get("ci95"))
     if isinstance(value, float):

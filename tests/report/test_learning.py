@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from metagen.report.differences import differences_plot, short
+from metagen.report.learning import adaptation_curves
+
+PANELS = {"recognised": ("%", "higher"), "diversity": ("", None)}
+
+
+def line(flops: float | None, steps: tuple[int, ...] = (0, 1, 10)) -> list:
+    one = {"recognised": {"mean": 50.0, "ci95": 500.0}, "diversity": {"mean": None, "ci95": None}}
+    return [(step, 0.1 * step, flops and flops * step, one) for step in steps]
+
+
+def test_a_column_for_each_cost_that_is_known(tmp_path: Path) -> None:
+    adaptation_curves({"maml": line(1e6), "amortized": line(1e6, (0,))}, PANELS, tmp_path / "a.png")
+    adaptation_curves({"maml": line(None), "old": line(None)}, PANELS, tmp_path / "b.png")
+    adaptation_curves({"lacks it": [(0, 0.1, None, {})]}, PANELS, tmp_path / "c.png")
+    wide, narrow = (Image.open(tmp_path / f"{name}.png").width for name in "ab")
+    assert wide == pytest.approx(1.5 * narrow, rel=0.02), "three columns, and two without FLOPs"
+
+
+def test_equal_differences_give_equal_pictures(tmp_path: Path) -> None:
+    rows = [("maml" * 40, "scratch", 3.0, 1.0), ("reptile", "scratch", float("nan"), None)]
+    for name in "ab":
+        differences_plot({("recognised", "%", "higher"): rows}, tmp_path / f"{name}.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert len(short("maml" * 40)) == 40
