@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from toys import fitted_to, shots
 
 from metagen import rng
-from metagen.episode import Shots
 from metagen.errors import MetagenError
-from metagen.models.vae import VAE, _gaussian
+from metagen.models.blocks import gaussian
+from metagen.models.vae import VAE
 
 ROW = 49 * 2 + 4
 
@@ -18,22 +19,10 @@ def small():
     return VAE(maps=2, features=4, latent=4, channels=4, hidden=16).double()
 
 
-def shots(n=2, k=3, seed=0, key=0):
-    generator = torch.Generator().manual_seed(seed)
-    x = (torch.rand(n, k, 1, 28, 28, dtype=torch.float64, generator=generator) < 0.2).double()
-    return Shots(x, torch.arange(n)[:, None].expand(n, k), rng.key(key))
-
-
 @pytest.fixture(scope="module")
 def fitted():
     """A model a few steps on, so that its posterior is not its prior."""
-    model, data = small(), shots()
-    model.context.data = torch.randn(2, ROW, dtype=torch.float64)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for step in range(60):
-        optimizer.zero_grad()
-        model.loss(data.at(step)).backward()
-        optimizer.step()
+    model = fitted_to(shots(), small(), ROW)
     return model.requires_grad_(False)
 
 
@@ -69,7 +58,7 @@ def test_importance_bound_equals_quadrature():
     data = shots(1, 2)
     z = torch.linspace(-10, 10, 4_001, dtype=torch.float64)[:, None]
     rows = model.context.expand(len(z), -1)
-    mean, log_std = _gaussian(model.prior(model.context))
+    mean, log_std = gaussian(model.prior(model.context))
     prior = torch.distributions.Normal(mean, log_std.exp()).log_prob(z)[:, 0]
     logits = model.decoder(z, rows)
     for image, bound in zip(data.x[0], model.log_likelihood(data, 500)[0], strict=True):

@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from metagen.episode import Params, Shots
+from metagen.precision import Parts
 
 
 class Model(nn.Module):
@@ -18,22 +19,27 @@ class Model(nn.Module):
         per_class: names of the parameters with one row per class of the episode.
         head: glob patterns of the parameters that are specific to a task (what ANIL adapts).
         encoder: glob patterns of the parameters that only :meth:`encode` reads.
+        loss_unit: ``"nats"`` where the loss is -log p or a bound of it, else in words what it is, which no
+            other model's loss is to be compared with.
         surrogate: whether the loss has a gradient that is not that of its value.
         batch_statistics: whether it normalises images by the statistics of the batch they are in.
         transductive: where it does, whether query images are normalised with each other (as in MAML),
             or by the statistics of the support images, so that each is classified by itself.
+        lowers: what mixed precision may lower, see :mod:`metagen.precision`; the learner decides, too.
     """
 
     kind: ClassVar[str]
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ()
     encoder: ClassVar[tuple[str, ...]] = ()
+    loss_unit: ClassVar[str] = "nats"
     surrogate: ClassVar[bool] = False
     batch_statistics: ClassVar[bool] = False
     transductive: bool = True
+    lowers: ClassVar[Parts] = "all"
 
     def loss(self, shots: Shots) -> Tensor:
-        """Return the mean loss over all images of ``shots``, a scalar (nats for a likelihood)."""
+        """Return the mean loss over all images of ``shots``, a scalar in ``loss_unit``."""
         raise NotImplementedError
 
 

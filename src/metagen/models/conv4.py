@@ -27,6 +27,8 @@ class Conv4(Classifier):
     """
 
     batch_statistics: ClassVar[bool] = True
+    # Batch statistics spread the rounding of one image: cosines of the gradient down to 0.9 were measured.
+    lowers = "none"
 
     def __init__(
         self,

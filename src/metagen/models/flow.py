@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metagen import rng
-from metagen.episode import Params, Shots
+from metagen.episode import Shots
 from metagen.errors import MetagenError
 from metagen.models.aggregate import Mean
-from metagen.models.base import Generator
-from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
+from metagen.models.blocks import Film, SetEncoder, SetGenerator
+from metagen.models.layers import Conv2d, ConvTranspose2d
 
 Field = Callable[[Tensor, float], Tensor]
 """v(x, t): states (B, ...) and a time to their velocities (B, ...)."""
@@ -21,7 +21,7 @@ Solver = Callable[[Field, Tensor, float, float, int], Tensor]
 """Carries x from time ``start`` to time ``stop``, forwards or backwards, in equal steps."""
 
 
-class Flow(Generator):
+class Flow(SetGenerator):
     r"""p(x | c) is the law of x_1 where dx/dt = v(x_t, t, c) and x_0 ~ N(0, I), with c a row of ``context``.
 
     The field is fitted to straight paths from noise to images (Lipman et al.: *Flow matching for
@@ -40,7 +40,7 @@ class Flow(Generator):
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "net.pixels.*")
-    encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*", "aggregate.*")
+    loss_unit = "squared error"
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Flow(Generator):
         row = maps * (size // 4) ** 2 + features
         self.context = nn.Parameter(torch.zeros(1, row))
         self.null = nn.Parameter(torch.zeros(1, row))
-        self.set_encoder = _SetEncoder(size, maps, features, channels)
+        self.set_encoder = SetEncoder(size, maps, features, channels)
         self.aggregate = aggregate(row)
         self.net = _UNet(size, maps, row, channels, hidden)
 
@@ -135,11 +135,6 @@ class Flow(Generator):
         scale = self.size**2 * math.log(2)  # an interval of length 2 is one of length 1 in pixels
         bound = torch.stack(densities).logsumexp(0) - math.log(importance_samples) + scale
         return bound.reshape(shots.y.shape)
-
-    def encode(self, support: Shots) -> Params:
-        """Return ``context`` (N, D): what is seen in each of the K images of a class, aggregated."""
-        rows = self.set_encoder(support.x.flatten(0, 1))
-        return {"context": self.aggregate(rows.reshape(*support.y.shape, -1))}
 
     def _rows(self, y: Tensor) -> Tensor:
         return self.context[y.flatten()]
@@ -211,14 +206,14 @@ class _UNet(nn.Module):
         super().__init__()
         self.low, self.maps, wide = size // 4, maps, 2 * channels
         self.mix = nn.Sequential(nn.Linear(2 * _WAVES + row, hidden), nn.SiLU())
-        self.enter = _Film(Conv2d(1, channels, 4, 2, 1, bias=False), hidden)
-        self.left = _Film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
-        self.down = _Film(Conv2d(channels, wide, 4, 2, 1, bias=False), hidden)
-        self.join = _Film(Conv2d(wide + maps, wide, 3, padding=1, bias=False), hidden)
-        self.refine = _Film(Conv2d(wide, wide, 3, padding=1, bias=False), hidden)
-        self.up = _Film(ConvTranspose2d(wide, channels, 4, 2, 1, bias=False), hidden)
-        self.merge = _Film(Conv2d(wide, channels, 3, padding=1, bias=False), hidden)
-        self.right = _Film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
+        self.enter = _film(Conv2d(1, channels, 4, 2, 1, bias=False), hidden)
+        self.left = _film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
+        self.down = _film(Conv2d(channels, wide, 4, 2, 1, bias=False), hidden)
+        self.join = _film(Conv2d(wide + maps, wide, 3, padding=1, bias=False), hidden)
+        self.refine = _film(Conv2d(wide, wide, 3, padding=1, bias=False), hidden)
+        self.up = _film(ConvTranspose2d(wide, channels, 4, 2, 1, bias=False), hidden)
+        self.merge = _film(Conv2d(wide, channels, 3, padding=1, bias=False), hidden)
+        self.right = _film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
         self.leave = ConvTranspose2d(channels, channels // 2, 4, 2, 1)
         self.pixels = Conv2d(channels // 2 + 1, 1, 3, padding=1)
 
@@ -234,36 +229,9 @@ class _UNet(nn.Module):
         return _linear(t)[:, None, None, None] * x + self.pixels(torch.cat([F.silu(out), x], 1))
 
 
-class _Film(nn.Module):
-    """SiLU((1 + a(h)) GroupNorm(conv(x)) + b(h)) (Perez et al.: *FiLM*, AAAI 2018)."""
-
-    def __init__(self, conv: Conv2d | ConvTranspose2d, hidden: int) -> None:
-        super().__init__()
-        self.conv = conv
-        # Groups of 8 channels or more: a norm of a single number would be zero.
-        self.norm = GroupNorm(math.gcd(8, max(1, conv.out_channels // 8)))
-        self.affine = nn.Linear(hidden, 2 * conv.out_channels)
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        scale, shift = self.affine(h)[..., None, None].chunk(2, 1)
-        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
-
-
-class _SetEncoder(nn.Module):
-    """Map images (B, 1, S, S) to rows (B, D): maps of S / 4 x S / 4, then a vector."""
-
-    def __init__(self, size: int, maps: int, features: int, channels: int) -> None:
-        super().__init__()
-        wide, end = 2 * channels, (size // 4 + 1) // 2
-        first, second = Conv2d(1, channels, 4, 2, 1), Conv2d(channels, wide, 4, 2, 1)
-        self.down = nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
-        self.maps = Conv2d(wide, maps, 1)
-        third, last = Conv2d(wide, wide, 3, 2, 1), nn.Linear(wide * end**2, features)
-        self.features = nn.Sequential(third, nn.SiLU(), nn.Flatten(), last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = self.down(x)
-        return torch.cat([self.maps(seen).flatten(1), self.features(seen)], 1)
+def _film(conv: Conv2d | ConvTranspose2d, hidden: int) -> Film:
+    # Groups of 8 channels or more: a norm of a single number would be zero.
+    return Film(conv, hidden, math.gcd(8, max(1, conv.out_channels // 8)))
 
 
 _WAVES = 8

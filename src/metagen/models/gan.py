@@ -37,6 +37,7 @@ class GAN(Generator):
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "generator.pixels.*", "critic.score.*")
+    loss_unit = "critic's score"
     surrogate: ClassVar[bool] = True
 
     def __init__(

@@ -1,13 +1,11 @@
 """An autoregressive transformer over patches of binary pixels, alone or given other images of the class."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metagen import rng
 from metagen.episode import Shots
@@ -65,7 +63,7 @@ class PixelTransformer(Generator):
             layers: blocks.
             heads: of the attention.
             features: D, length of a row of the table.
-            second_order: gradients may be differentiated again (MAML): the math kernel of the attention,
+            second_order: gradients may be differentiated again (MAML): the attention is written out,
                 for the fused ones have no double backward. ``False`` is faster
                 with ``vectorize=loop``; the fused kernels have no batching rule for vmap either.
 
@@ -81,7 +79,7 @@ class PixelTransformer(Generator):
         self.look = nn.Linear((ABOVE * (2 * ASIDE + 1) + ASIDE) * self.bits, width)
         self.place = nn.Parameter(0.02 * torch.randn(self.length, width))
         self.inject = nn.Linear(features, width, bias=False)
-        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(_Block(width, heads, second_order) for _ in range(layers))
         self.norm = _RMSNorm(width)
         self.symbols = nn.Linear(width, 2**self.bits)
 
@@ -91,39 +89,36 @@ class PixelTransformer(Generator):
 
     def log_likelihood(self, shots: Shots, importance_samples: int = 1) -> Tensor:
         """Return log p(x | c_y, memory) per image, (N, K) nats; exact, whatever ``importance_samples`` is."""
-        with self._kernel():
-            patches = self._patches(shots.x)
-            images, tokens = patches.flatten(0, 1), self._tokens(patches, self.context[shots.y])
-            past = self._past(shots.y)
-            _, log_p = self._run(tokens, images, past)
-            return log_p.reshape(shots.y.shape)
+        patches = self._patches(shots.x)
+        images, tokens = patches.flatten(0, 1), self._tokens(patches, self.context[shots.y])
+        past = self._past(shots.y)
+        _, log_p = self._run(tokens, images, past)
+        return log_p.reshape(shots.y.shape)
 
     def sequence_nll(self, x: Tensor) -> Tensor:
         """Map sequences (N, T, 1, H, W) to -log p(x_t | x_1, ..., x_(t-1)), (N, T) nats."""
-        with self._kernel():
-            patches = self._patches(x)
-            c = self.context.expand(x.shape[0], -1)[:, None].expand(-1, x.shape[1], -1)
-            _, log_p = self._run(self._tokens(patches, c), patches.flatten(0, 1), None)
-            return -log_p.reshape(x.shape[:2])
+        patches = self._patches(x)
+        c = self.context.expand(x.shape[0], -1)[:, None].expand(-1, x.shape[1], -1)
+        _, log_p = self._run(self._tokens(patches, c), patches.flatten(0, 1), None)
+        return -log_p.reshape(x.shape[:2])
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
         """Draw one image for each class index of ``y`` (B,), patch by patch: (B, 1, H, W), pixels 0 or 1."""
-        with self._kernel():
-            past = [Seen(s.keys, s.values) for s in self._past(y[:, None])]
-            draws = rng.uniform(key, (y.shape[0], self.length), self.context.dtype)
-            c = self.context[y]
-            known = c.new_zeros(y.shape[0], 0, self.bits)
-            own: list[Seen | None] = [None] * len(self.blocks)
-            for j in range(self.length):
-                gap = c.new_zeros(y.shape[0], self.length - j, self.bits)
-                token = self._window(torch.cat([known, gap], 1))[:, j : j + 1]
-                h = self.look(token) + self.place[j] + self.inject(c)[:, None]
-                for i, block in enumerate(self._layers()):
-                    h, own[i] = block.extend(h, own[i], past[i])
-                p = self.symbols(self.norm(h))[:, 0].softmax(-1)
-                symbol = (p.cumsum(-1) < draws[:, j, None]).sum(-1).clamp(max=p.shape[-1] - 1)
-                known = torch.cat([known, 2 * self._bits_of(symbol).to(c)[:, None] - 1], 1)
-            return self._image((known + 1) / 2)
+        past = [Seen(s.keys, s.values) for s in self._past(y[:, None])]
+        draws = rng.uniform(key, (y.shape[0], self.length), self.context.dtype)
+        c = self.context[y]
+        known = c.new_zeros(y.shape[0], 0, self.bits)
+        own: list[Seen | None] = [None] * len(self.blocks)
+        for j in range(self.length):
+            gap = c.new_zeros(y.shape[0], self.length - j, self.bits)
+            token = self._window(torch.cat([known, gap], 1))[:, j : j + 1]
+            h = self.look(token) + self.place[j] + self.inject(c)[:, None]
+            for i, block in enumerate(self._layers()):
+                h, own[i] = block.extend(h, own[i], past[i])
+            p = self.symbols(self.norm(h))[:, 0].softmax(-1)
+            symbol = (p.cumsum(-1) < draws[:, j, None]).sum(-1).clamp(max=p.shape[-1] - 1)
+            known = torch.cat([known, 2 * self._bits_of(symbol).to(c)[:, None] - 1], 1)
+        return self._image((known + 1) / 2)
 
     def _run(self, tokens: Tensor, patches: Tensor, past: "list[Seen] | None") -> tuple[list[Seen], Tensor]:
         """Return what each layer shows of the images (N, T, L, width), and their log-likelihoods (N T,).
@@ -189,16 +184,13 @@ class PixelTransformer(Generator):
     def _layers(self) -> "list[_Block]":
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _kernel(self) -> AbstractContextManager[None]:
-        return sdpa_kernel(SDPBackend.MATH) if self.second_order else nullcontext()
-
 
 class _Block(nn.Module):
     """h + own(h), + others(h), + mlp(h): attention within the image, to other images, and pointwise."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, second_order: bool) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.second_order = heads, second_order
         self.norms = nn.ModuleList(_RMSNorm(width) for _ in range(3))
         self.own, self.own_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.others, self.others_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -209,24 +201,35 @@ class _Block(nn.Module):
     def forward(self, h: Tensor, ways: int, images: int, past: Seen | None) -> tuple[Tensor, Seen]:
         """Map tokens (N T, L, width); return them and what they show to other images."""
         q, k, v = self._split(self.own(self.norms[0](h)))
-        h = h + self.own_out(_merge(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+        h = h + self.own_out(_merge(self._attend(q, Seen(k, v), causal=True)))
         length = h.shape[1]
         q, k, v = self._split(self.others(self.norms[1](h)).reshape(ways, images * length, -1))
         sink_k, sink_v = (s.expand(ways, -1, -1, -1) for s in self.sink)
         shown = Seen(torch.cat([sink_k, k], 2), torch.cat([sink_v, v], 2))
         seen, mask = (past, None) if past is not None else (shown, _before(images, length, h.device))
-        found = _merge(F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask))
+        found = _merge(self._attend(q, seen, mask))
         return self._finish(h + self.others_out(found).reshape(h.shape)), shown
 
     def extend(self, h: Tensor, own: Seen | None, past: Seen) -> tuple[Tensor, Seen]:
         """Map one more token of each image, (B, 1, width), given the keys and values of those before it."""
         q, k, v = self._split(self.own(self.norms[0](h)))
         own = Seen(k, v) if own is None else Seen(torch.cat([own.keys, k], 2), torch.cat([own.values, v], 2))
-        h = h + self.own_out(_merge(F.scaled_dot_product_attention(q, own.keys, own.values)))
+        h = h + self.own_out(_merge(self._attend(q, own)))
         q, _, _ = self._split(self.others(self.norms[1](h)))
-        return self._finish(
-            h + self.others_out(_merge(F.scaled_dot_product_attention(q, past.keys, past.values)))
-        ), own
+        return self._finish(h + self.others_out(_merge(self._attend(q, past)))), own
+
+    def _attend(self, q: Tensor, seen: Seen, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Return softmax(q k' / sqrt(d)) v over what ``mask`` lets be seen, (B, heads, S, size)."""
+        if not self.second_order:
+            return F.scaled_dot_product_attention(q, seen.keys, seen.values, mask, is_causal=causal)
+        # The fused kernels have no second derivative, and torch chooses them for the whole process: a
+        # thread that asked for the plain one would lose it where another thread leaves its own choice.
+        scores = q @ seen.keys.transpose(-2, -1) * q.shape[-1] ** -0.5
+        if causal:
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(-1) @ seen.values
 
     def nothing(self, like: Tensor) -> Seen:
         """Return what is seen where there are no other images, (1, heads, 1, size)."""

@@ -5,18 +5,29 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metagen import rng
-from metagen.episode import Params, Shots
+from metagen.episode import Shots
 from metagen.errors import MetagenError
 from metagen.models.aggregate import Mean
-from metagen.models.base import Generator
-from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
+from metagen.models.blocks import (
+    Film,
+    Gaussian,
+    SetEncoder,
+    SetGenerator,
+    divergence,
+    down,
+    flat,
+    gaussian,
+    log_bernoulli,
+    log_ratio,
+    mlp,
+)
+from metagen.models.layers import Conv2d, ConvTranspose2d
 
 
-class VAE(Generator):
+class VAE(SetGenerator):
     """p(x | c) = E_{z ~ p(z | c)} prod_i Bernoulli(x_i; d_i(z, c)), with c a row of ``context``.
 
     A network q(z | x, c) bounds the likelihood of an image from below (Kingma & Welling: *Auto-encoding
@@ -33,7 +44,6 @@ class VAE(Generator):
 
     head: ClassVar[tuple[str, ...]] = ("context", "decoder.pixels.*")
     likelihood = "bound"
-    encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*", "aggregate.*")
 
     def __init__(
         self,
@@ -65,27 +75,24 @@ class VAE(Generator):
         self.latent = latent
         row = 49 * maps + features
         self.context = nn.Parameter(torch.zeros(1, row))
-        self.set_encoder = _SetEncoder(maps, features, channels)
+        self.set_encoder = SetEncoder(28, maps, features, channels)
         self.aggregate = aggregate(row)
-        self.image_encoder = nn.Sequential(_down(channels), _flat(channels, hidden), nn.SiLU())
-        self.posterior = _mlp(hidden + row, hidden, 2 * latent)
-        self.prior = _mlp(row, hidden, 2 * latent)
+        self.image_encoder = nn.Sequential(down(channels), flat(28, channels, hidden), nn.SiLU())
+        self.posterior = mlp(hidden + row, hidden, 2 * latent)
+        self.prior = mlp(row, hidden, 2 * latent)
         self.decoder = _Decoder(maps, row, latent, channels, hidden)
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean over images of -ELBO with one sample of z each, in nats per image."""
         x, c = shots.x.flatten(0, 1), self._rows(shots.y)
-        (mean, log_std), (prior_mean, prior_log_std) = self._posterior(x, c), _gaussian(self.prior(c))
-        z = mean + log_std.exp() * rng.normal(shots.key, (x.shape[0], self.latent), x.dtype)
-        log_ratio = log_std - prior_log_std
-        gap = (mean - prior_mean) * (-prior_log_std).exp()
-        kl = ((2 * log_ratio).exp() + gap**2 - 1) / 2 - log_ratio
-        return (kl.sum(-1) - _log_bernoulli(x, self.decoder(z, c))).mean()
+        q, p = self._posterior(x, c), gaussian(self.prior(c))
+        z = q[0] + q[1].exp() * rng.normal(shots.key, (x.shape[0], self.latent), x.dtype)
+        return (divergence(q, p).sum(-1) - log_bernoulli(x, self.decoder(z, c))).mean()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
         """Return the pixel means d(z, c_y), z ~ p(z | c_y), of class indices ``y`` (B,): (B, 1, 28, 28)."""
         c = self._rows(y)
-        mean, log_std = _gaussian(self.prior(c))
+        mean, log_std = gaussian(self.prior(c))
         z = mean + log_std.exp() * rng.normal(key, (y.shape[0], self.latent), mean.dtype)
         return self.decoder(z, c).sigmoid()
 
@@ -96,41 +103,20 @@ class VAE(Generator):
         expectation at S = 1 and exact in the limit.
         """
         x, c = shots.x.flatten(0, 1), self._rows(shots.y)
-        (mean, log_std), (prior_mean, prior_log_std) = self._posterior(x, c), _gaussian(self.prior(c))
+        q, p = self._posterior(x, c), gaussian(self.prior(c))
         log_weights = []
         for s in range(importance_samples):
             noise = rng.normal(rng.fold_in(shots.key, s), (x.shape[0], self.latent), x.dtype)
-            z = mean + log_std.exp() * noise
-            prior_noise = (z - prior_mean) * (-prior_log_std).exp()
-            log_ratio = (noise**2 - prior_noise**2) / 2 + log_std - prior_log_std
-            log_weights.append(log_ratio.sum(-1) + _log_bernoulli(x, self.decoder(z, c)))
+            z = q[0] + q[1].exp() * noise
+            log_weights.append(log_ratio(z, noise, q, p).sum(-1) + log_bernoulli(x, self.decoder(z, c)))
         bound = torch.stack(log_weights).logsumexp(0) - math.log(importance_samples)
         return bound.reshape(shots.y.shape)
-
-    def encode(self, support: Shots) -> Params:
-        """Return ``context`` (N, D): what is seen in each of the K images of a class, aggregated."""
-        rows = self.set_encoder(support.x.flatten(0, 1))
-        return {"context": self.aggregate(rows.reshape(*support.y.shape, -1))}
 
     def _rows(self, y: Tensor) -> Tensor:
         return self.context[y.flatten()]
 
-    def _posterior(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return _gaussian(self.posterior(torch.cat([self.image_encoder(x), c], -1)))
-
-
-class _SetEncoder(nn.Module):
-    """Map images (B, 1, 28, 28) to rows (B, D): 7 x 7 maps, then a vector."""
-
-    def __init__(self, maps: int, features: int, channels: int) -> None:
-        super().__init__()
-        self.down = _down(channels)
-        self.maps = Conv2d(2 * channels, maps, 1)
-        self.features = _flat(channels, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = self.down(x)
-        return torch.cat([self.maps(seen).flatten(1), self.features(seen)], -1)
+    def _posterior(self, x: Tensor, c: Tensor) -> Gaussian:
+        return gaussian(self.posterior(torch.cat([self.image_encoder(x), c], -1)))
 
 
 class _Decoder(nn.Module):
@@ -140,9 +126,9 @@ class _Decoder(nn.Module):
         super().__init__()
         self.mix = nn.Sequential(nn.Linear(latent + row, hidden), nn.SiLU())
         self.drawn = nn.Linear(hidden, 49 * channels // 2)
-        self.enter = _Film(Conv2d(maps + channels // 2, 2 * channels, 3, padding=1, bias=False), hidden)
-        self.refine = _Film(Conv2d(2 * channels, 2 * channels, 3, padding=1, bias=False), hidden)
-        self.up = _Film(ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False), hidden)
+        self.enter = _film(Conv2d(maps + channels // 2, 2 * channels, 3, padding=1, bias=False), hidden)
+        self.refine = _film(Conv2d(2 * channels, 2 * channels, 3, padding=1, bias=False), hidden)
+        self.up = _film(ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False), hidden)
         self.pixels = ConvTranspose2d(channels, 1, 4, 2, 1)
         self.maps = maps
 
@@ -154,42 +140,5 @@ class _Decoder(nn.Module):
         return self.pixels(self.up(x, h))
 
 
-class _Film(nn.Module):
-    """SiLU((1 + a(h)) GroupNorm(conv(x)) + b(h)) (Perez et al.: *FiLM*, AAAI 2018)."""
-
-    def __init__(self, conv: Conv2d | ConvTranspose2d, hidden: int) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = GroupNorm(math.gcd(8, conv.out_channels))
-        self.affine = nn.Linear(hidden, 2 * conv.out_channels)
-
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        scale, shift = self.affine(h)[..., None, None].chunk(2, 1)
-        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
-
-
-def _down(channels: int) -> nn.Sequential:
-    """Map (B, 1, 28, 28) to (B, 2 channels, 7, 7)."""
-    first, second = Conv2d(1, channels, 4, 2, 1), Conv2d(channels, 2 * channels, 4, 2, 1)
-    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
-
-
-def _flat(channels: int, out: int) -> nn.Sequential:
-    """Map (B, 2 channels, 7, 7) to (B, out)."""
-    conv = Conv2d(2 * channels, 2 * channels, 3, 2, 1)
-    return nn.Sequential(conv, nn.SiLU(), nn.Flatten(), nn.Linear(32 * channels, out))
-
-
-def _mlp(inputs: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, out))
-
-
-def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Split into mean and log standard deviation, the latter smoothly bounded to (-4, 4)."""
-    mean, log_std = output.chunk(2, -1)
-    return mean, 4 * (log_std / 4).tanh()
-
-
-def _log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
-    """Return sum_i x_i log d_i + (1 - x_i) log(1 - d_i) with d = sigmoid(logits), per image (B,)."""
-    return (x * logits - F.softplus(logits)).flatten(1).sum(-1)
+def _film(conv: Conv2d | ConvTranspose2d, hidden: int) -> Film:
+    return Film(conv, hidden, math.gcd(8, conv.out_channels))

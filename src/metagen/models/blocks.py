@@ -1,0 +1,110 @@
+"""What several generators are made of: nets that read images, FiLM layers, Gaussians and Bernoullis."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metagen.episode import Params, Shots
+from metagen.models.base import Generator
+from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
+
+
+class SetGenerator(Generator):
+    """A generator that reads a support set: each image by itself, then all images of a class to one row.
+
+    Attributes:
+        set_encoder: maps images (B, 1, H, W) to rows (B, D).
+        aggregate: maps the rows of K images (N, K, D) to those of N classes (N, D).
+    """
+
+    encoder = ("set_encoder.*", "aggregate.*")
+    set_encoder: nn.Module
+    aggregate: nn.Module
+
+    def encode(self, support: Shots) -> Params:
+        """Return ``context`` (N, D): what is seen in each of the K images of a class, aggregated."""
+        rows = self.set_encoder(support.x.flatten(0, 1))
+        return {"context": self.aggregate(rows.reshape(*support.y.shape, -1))}
+
+
+class SetEncoder(nn.Module):
+    """Map images (B, 1, S, S) to rows (B, D): maps of S / 4 x S / 4, then a vector."""
+
+    def __init__(self, size: int, maps: int, features: int, channels: int) -> None:
+        super().__init__()
+        self.down = down(channels)
+        self.maps = Conv2d(2 * channels, maps, 1)
+        self.features = flat(size, channels, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read every image by itself."""
+        seen = self.down(x)
+        return torch.cat([self.maps(seen).flatten(1), self.features(seen)], -1)
+
+
+class Film(nn.Module):
+    """SiLU((1 + a(h)) GroupNorm(conv(x)) + b(h)) (Perez et al.: *FiLM*, AAAI 2018).
+
+    Args:
+        conv: the convolution, without bias.
+        hidden: length of h, of which a and b are linear functions.
+        groups: of the norm, a divisor of the convolution's channels.
+    """
+
+    def __init__(self, conv: Conv2d | ConvTranspose2d, hidden: int, groups: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = GroupNorm(groups)
+        self.affine = nn.Linear(hidden, 2 * conv.out_channels)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """Map (B, C, H, W) and h (B, hidden) to (B, O, H', W')."""
+        scale, shift = self.affine(h)[..., None, None].chunk(2, 1)
+        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
+def down(channels: int) -> nn.Sequential:
+    """Map (B, 1, S, S) to (B, 2 channels, S / 4, S / 4)."""
+    first, second = Conv2d(1, channels, 4, 2, 1), Conv2d(channels, 2 * channels, 4, 2, 1)
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
+
+
+def flat(size: int, channels: int, out: int) -> nn.Sequential:
+    """Map (B, 2 channels, S / 4, S / 4), S = ``size``, to (B, ``out``)."""
+    wide, end = 2 * channels, (size // 4 + 1) // 2
+    conv = Conv2d(wide, wide, 3, 2, 1)
+    return nn.Sequential(conv, nn.SiLU(), nn.Flatten(), nn.Linear(wide * end**2, out))
+
+
+def mlp(inputs: int, hidden: int, out: int) -> nn.Sequential:
+    """Map (B, inputs) to (B, out) with one layer in between."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, out))
+
+
+Gaussian = tuple[Tensor, Tensor]
+"""Mean and log standard deviation, of independent numbers."""
+
+
+def gaussian(output: Tensor, dim: int = -1) -> Gaussian:
+    """Split along ``dim`` into mean and log standard deviation, the latter smoothly bounded to (-4, 4)."""
+    mean, log_std = output.chunk(2, dim)
+    return mean, 4 * (log_std / 4).tanh()
+
+
+def divergence(q: Gaussian, p: Gaussian) -> Tensor:
+    """Return KL(q || p) of every number, in nats."""
+    (mean, log_std), (prior_mean, prior_log_std) = q, p
+    log_ratio = log_std - prior_log_std
+    gap = (mean - prior_mean) * (-prior_log_std).exp()
+    return ((2 * log_ratio).exp() + gap**2 - 1) / 2 - log_ratio
+
+
+def log_ratio(z: Tensor, noise: Tensor, q: Gaussian, p: Gaussian) -> Tensor:
+    """Return log p(z) - log q(z) of every number of z = q's mean + q's standard deviation * ``noise``."""
+    prior_noise = (z - p[0]) * (-p[1]).exp()
+    return (noise**2 - prior_noise**2) / 2 + q[1] - p[1]
+
+
+def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
+    """Return sum_i x_i log d_i + (1 - x_i) log(1 - d_i) with d = sigmoid(logits), per image (B,)."""
+    return (x * logits - F.softplus(logits)).flatten(1).sum(-1)

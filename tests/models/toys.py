@@ -1,0 +1,23 @@
+"""Small binary images, and a model that was fitted to them."""
+
+import torch
+
+from metagen import rng
+from metagen.episode import Shots
+
+
+def shots(n=2, k=3, seed=0, key=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(n, k, 1, 28, 28, dtype=torch.float64, generator=generator) < 0.2).double()
+    return Shots(x, torch.arange(n)[:, None].expand(n, k), rng.key(key))
+
+
+def fitted_to(data, model, row):
+    """Take a few steps, so that the model's posterior is not its prior."""
+    model.context.data = torch.randn(len(data.y), row, dtype=torch.float64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(60):
+        optimizer.zero_grad()
+        model.loss(data.at(step)).backward()
+        optimizer.step()
+    return model
