@@ -8,7 +8,18 @@ import pytest
 import metagen
 
 ROOT = Path(metagen.__file__).parent
-L0 = {"episode", "objective", "errors", "rng", "vectorize", "recompute", "ops", "chunks"}
+L0 = {
+    "episode",
+    "objective",
+    "errors",
+    "rng",
+    "vectorize",
+    "recompute",
+    "ops",
+    "chunks",
+    "flops",
+    "precision",
+}
 L1 = {"data", "models", "learners", "metrics"}
 L2 = {"experiment", "evaluation", "likelihood", "judge", "judge_protonet", "report"}
 

@@ -8,6 +8,8 @@ from torch.func import functional_call
 
 from metagen.episode import Episode, Params, Shots
 from metagen.errors import MetagenError
+from metagen.precision import FULL, Parts, Precision, widened
+from metagen.vectorize import tree_map
 
 
 class ModelLike(Protocol):
@@ -20,6 +22,7 @@ class ModelLike(Protocol):
     surrogate: bool
     batch_statistics: bool
     transductive: bool
+    lowers: Parts
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Return the parameters by name."""
@@ -42,9 +45,14 @@ class Objective:
 
     ``params`` may hold any part of the model's parameters and buffers; the rest is the model's
     own. Tables with one row per class (``model.per_class``) may have any number of rows.
+
+    Args:
+        model: gives the loss.
+        precision: in which the model runs; its results are float32 in any case.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, precision: Precision = FULL) -> None:
+        self.precision = precision
         self.model: ModelLike = model  # type: ignore[assignment]
         self._method = _Method(model)
 
@@ -54,8 +62,13 @@ class Objective:
 
     def call(self, method: str, params: Params, *args: Any) -> Any:
         """Return ``model.method(*args)`` with ``params`` in place of the model's own."""
+        with self.precision.adaptation():
+            return self._run(method, params, *args)
+
+    def _run(self, method: str, params: Params, *args: Any) -> Any:
         swapped = {f"model.{name}": value for name, value in params.items()}
-        return functional_call(self._method, swapped, (method, *args))
+        out = functional_call(self._method, swapped, (method, *args))
+        return out if self.precision.dtype is None else tree_map(widened, out)
 
     def loss(self, params: Params, shots: Shots) -> Tensor:
         """Return the mean loss over the images of ``shots``, a scalar."""
@@ -63,9 +76,10 @@ class Objective:
 
     def query_loss(self, params: Params, episode: Episode) -> Tensor:
         """Return the mean loss over the query images, normalised as the model's ``transductive`` says."""
-        if self.model.batch_statistics and not self.model.transductive:
-            return self.call("loss", params, episode.query, episode.support)
-        return self.loss(params, episode.query)
+        with self.precision.query():
+            if self.model.batch_statistics and not self.model.transductive:
+                return self._run("loss", params, episode.query, episode.support)
+            return self._run("loss", params, episode.query)
 
     def for_ways(self, params: Params, ways: int) -> Params:
         """Return ``params`` with one row per class in every per-class table.

@@ -416,8 +416,23 @@ class _Gather(_Grouped):
         return _Scatter.apply(g, *ctx.saved_tensors, *ctx.shape, 1), None, None
 
 
+def _lowered(x: Tensor, *rest: Tensor | None) -> list[Any]:
+    """Return the operands of a convolution as autocast would: it does not look into functions of ours."""
+    kind = x.device.type
+    if not torch.is_autocast_enabled(kind):
+        return [x, *rest]
+    dtype = torch.get_autocast_dtype(kind)
+    return [None if operand is None else operand.to(dtype) for operand in (x, *rest)]
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return what a norm takes: statistics of few bits are of no use, and their derivatives of less."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
     """Convolve (S, C, H, W) with (O, C, k, k): :func:`torch.nn.functional.conv2d`."""
+    x, weight, bias = _lowered(x, weight, bias)
     y = _Conv.apply(x, weight, stride, padding, 1)
     return y if bias is None else y + bias[:, None, None]
 
@@ -427,6 +442,7 @@ def conv_transpose2d(
 ) -> Tensor:
     """Convolve (S, C, H, W), transposed, with (C, O, k, k): :func:`torch.nn.functional.conv_transpose2d`."""
     size = [(x.shape[i] - 1) * stride - 2 * padding + weight.shape[i] for i in (-2, -1)]
+    x, weight, bias = _lowered(x, weight, bias)
     y = _ConvInput.apply(x, weight, *size, stride, padding, 1)
     return y if bias is None else y + bias[:, None, None]
 
@@ -435,12 +451,12 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
     """Normalise (S, C, H, W) by the statistics of the batch itself: no running averages."""
     # The second derivative divides by the weight.
     weight = torch.where(weight.abs() < 1e-12, 1e-12, weight)
-    return _BatchNorm.apply(x, weight, bias, eps, 1)[0]
+    return _BatchNorm.apply(_wide(x), weight, bias, eps, 1)[0]
 
 
 def group_norm(x: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
     """Normalise every image of (S, C, H, W) over groups of channels, without an affine map."""
-    return _GroupNorm.apply(x, eps, groups)[0]
+    return _GroupNorm.apply(_wide(x), eps, groups)[0]
 
 
 def max_pool2d(x: Tensor, size: int) -> Tensor:

@@ -153,8 +153,15 @@ class _TaskGradients(torch.autograd.Function):
                 values[i] = x if keep and x.requires_grad else x.detach().requires_grad_()
             dims[:moving] = [0] * moving
             losses = torch.func.vmap(lambda *leaves: loss(leaves), tuple(dims), randomness="error")(*values)
-            grads = torch.autograd.grad(losses.sum(), values[:moving], create_graph=keep)
+            grads = _gradients(losses.sum(), values[:moving], keep)
         return grads, (0,) * moving
+
+
+def _gradients(total: Tensor, at: list[Tensor], keep: bool) -> tuple[Tensor, ...]:
+    """Return the gradient at each tensor: zeros, as of ``torch.func.grad``, where ``total`` has none."""
+    if not total.requires_grad:
+        return tuple(map(torch.zeros_like, at))
+    return torch.autograd.grad(total, at, create_graph=keep, materialize_grads=True)
 
 
 BACKENDS: dict[str, Vectorizer] = {"loop": loop, "vmap": vmap}
