@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from metagen.data.bank import Bank
 from metagen.data.dataset import Dataset
 from metagen.data.split import Split
-from metagen.data.stream import Stream, Streams
+from metagen.data.stream import EVERYTHING, Stream, Streams
 from metagen.data.task import FewShot, Supervised
 from metagen.episode import Episode
 
@@ -22,8 +22,16 @@ warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero
 class _Batches(IterableDataset[Episode]):
     """The batches from ``position`` on, up to an epoch's end or ``stop``, and on from there next time."""
 
-    def __init__(self, stream: Stream, position: int = 0, stop: int | None = None, once: bool = True) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        position: int = 0,
+        stop: int | None = None,
+        once: bool = True,
+        share: slice = EVERYTHING,
+    ) -> None:
         self.stream, self.position, self.stop, self.once = stream, position, stop, once
+        self.share = share
 
     def __iter__(self) -> Iterator[Episode]:
         if self.once:
@@ -34,7 +42,7 @@ class _Batches(IterableDataset[Episode]):
                 return
             step = self.position
             self.position += 1
-            yield self.stream.batch(step)
+            yield self.stream.batch(step, self.share)
             if epoch is not None and self.position % epoch == 0:
                 return
 
@@ -101,10 +109,11 @@ class EpisodeData(LightningDataModule):
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return training batches from ``first_step`` on."""
+        """Return training batches from ``first_step`` on, of several ranks each its share of the tasks."""
         stream = self.streams.train
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         kind = _Batches if stream.batches is None and self.steps is None else _Sized
-        return _loader(kind(stream, self.first_step, self.steps, once=False))
+        return _loader(kind(stream, self.first_step, self.steps, False, slice(rank, None, ranks)))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the fixed validation batches, or no loader where there is no validation."""

@@ -14,6 +14,9 @@ from metagen.data.bank import Bank
 from metagen.data.sampler import STAGES, Draw, EpisodeSampler
 from metagen.episode import Episode, Shots
 
+EVERYTHING = slice(None)
+"""The share of a batch's tasks that one process alone works off: all."""
+
 
 class Stream(Protocol):
     """A sequence of batches of episodes, each a pure function of its number.
@@ -31,8 +34,8 @@ class Stream(Protocol):
     class_ids: Tensor
     seed: int | None
 
-    def batch(self, step: int) -> Episode:
-        """Return batch number ``step``, with a leading T on every field."""
+    def batch(self, step: int, share: slice = EVERYTHING) -> Episode:
+        """Return batch number ``step``, with a leading T on every field, or a share of its tasks."""
         ...
 
     def audit(self) -> dict[str, np.ndarray]:
@@ -83,15 +86,15 @@ class EpisodeStream:
         stop = (step + steps) * self.size
         return torch.arange(step * self.size, stop if self.total is None else min(stop, self.total))
 
-    def batch(self, step: int) -> Episode:
-        """Return the episodes of batch ``step``."""
+    def batch(self, step: int, share: slice = EVERYTHING) -> Episode:
+        """Return the episodes of batch ``step``, or a share of them."""
         if self.batches is not None and not 0 <= step < self.batches:
             raise IndexError(step)
         first = step - step % self._ahead
         if first != self._first:
             self._first, self._drawn = first, self.sampler.draw(self.indices(first, self._ahead))
         part = slice((step - first) * self.size, (step - first + 1) * self.size)
-        return self.sampler.gather(Draw(*(values[part] for values in self._drawn)))
+        return self.sampler.gather(Draw(*(values[part][share] for values in self._drawn)))
 
     def audit(self) -> dict[str, np.ndarray]:
         """Return what every episode is made of.
@@ -147,8 +150,8 @@ class ImageStream:
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
 
-    def batch(self, step: int) -> Episode:
-        """Return batch ``step``, counted over all epochs."""
+    def batch(self, step: int, share: slice = EVERYTHING) -> Episode:
+        """Return batch ``step``, counted over all epochs; its one task has no shares."""
         epoch, index = divmod(step, len(self))
         if self.seed is not None and epoch != self._epoch:
             m = len(self.rows)
