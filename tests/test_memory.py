@@ -6,10 +6,13 @@ import weakref
 import pytest
 import torch
 from conftest import FEW_SHOT, FITTING, build_pair, random_episodes
+from test_resume import config_for
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from metagen import train
 from metagen.evaluation import Evaluation
+from metagen.experiment import Experiment
 from metagen.metrics.cross_entropy import CrossEntropy
 from metagen.metrics.negative_elbo import NegativeElbo
 from metagen.vectorize import loop, vmap
@@ -136,3 +139,24 @@ def test_evaluation_builds_no_graph_over_its_steps(name):
         return held.peak
 
     assert measured(7) <= 1.02 * measured(2)
+
+
+@pytest.mark.parametrize("name", ["meta_sgd", "reptile", "multitask"])
+def test_training_keeps_nothing_of_200_steps(name, tmp_path, hydra_config, monkeypatch):
+    """The whole loop, with its checkpoints, validations and logs."""
+    levels, step = [], Experiment.training_step
+
+    def training_step(self, batch, index):
+        if self.global_step in (60, 130, 199):
+            levels.append(alive())
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Experiment, "training_step", training_step)
+    monkeypatch.setattr(train, "_evaluate", lambda *args: 0.0)
+    intervals = ["trainer.val_check_interval=50", "trainer.log_every_n_steps=1", "checkpoint_every=0.3"]
+    cfg = config_for(name, *intervals, "trainer.max_steps=200")
+    cfg.task.update({"batch": 1, "ways": 2, "shots": 1, "queries": 1, "val_episodes": 1, "eval_batch": 1})
+    cfg.learner.update({key: 1 for key in ("steps", "test_steps") if cfg.learner.get(key)})
+    train._train(cfg, tmp_path, lambda text: None)
+    assert len(levels) == 3
+    assert max(levels) < 1.01 * levels[0], "a batch more or less may be under way"

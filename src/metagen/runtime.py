@@ -9,34 +9,63 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from metagen.errors import MetagenError
+from metagen.cli import conf_dir
+from metagen.errors import MetagenError, TrainingInterruptedError
 
-NOISE = ("does not have many workers", "IterableDataset", "LeafSpec", "No device id", "srun", "GPU available")
+log = logging.getLogger(__name__)
+
+NOISE = (
+    "does not have many workers", "IterableDataset", "LeafSpec", "No device id", "srun", "GPU available",
+    "sync_dist",
+)  # fmt: skip
+
+NOTHING = (".hydra", "*.log")
+"""What is in the folder of a run that has not begun."""
+STARTED = (*NOTHING, "events.out.*", "hparams.yaml")
+"""What is in the folder of a run without a checkpoint or a result."""
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
     """Run a job; where it fails before it produced anything, its folder goes away again."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    quiet()
+    try:
+        yield
+    except BaseException as error:
+        if HydraConfig.get().output_subdir == ".hydra":  # else the folder is that of a resumed run
+            leave(folder, STARTED if isinstance(error, TrainingInterruptedError) else NOTHING)
+        raise
+
+
+def quiet() -> None:
+    """Set up a process that trains: its allocator, and no warnings of what is meant."""
     keep_freed_memory()
     for text in NOISE:
         warnings.filterwarnings("ignore", message=f".*{text}.*")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    try:
-        yield
-    except BaseException:
-        if _is_empty(folder):
-            logging.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
-            here = Path.cwd()
-            # outputs/DATE and outputs go, too, where they are empty now.
-            with suppress(OSError):
-                for parent in folder.parents:
-                    if here in parent.parents:
-                        parent.rmdir()
-        raise
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def leave(folder: Path, worthless: Sequence[str] = NOTHING) -> None:
+    """Remove a run's folder in which nothing came about."""
+    folder = folder.absolute()
+    if all(any(map(path.match, worthless)) for path in folder.iterdir()):
+        for handler in list(logging.getLogger().handlers):
+            if isinstance(handler, logging.FileHandler) and folder in Path(handler.baseFilename).parents:
+                logging.getLogger().removeHandler(handler)  # it would open its file again
+                handler.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        here = Path.cwd()
+        # outputs/DATE and outputs go, too, where they are empty now.
+        with suppress(OSError):
+            for parent in folder.parents:
+                if here in parent.parents:
+                    parent.rmdir()
 
 
 def keep_freed_memory() -> None:
@@ -52,11 +81,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(arena_max, 1)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, -1)
-
-
-def _is_empty(folder: Path) -> bool:
-    """Return whether a run folder holds nothing but its configuration and log."""
-    return all(path.name == ".hydra" or path.suffix == ".log" for path in folder.iterdir())
 
 
 def merged(saved: Sequence[str], new: Sequence[str]) -> list[str]:
@@ -75,14 +99,52 @@ def saved_overrides(run: str | Path, which: str = "best") -> tuple[list[str], Pa
     Raises:
         MetagenError: the folder is no run, or has no checkpoint.
     """
+    saved, checkpoint = run_overrides(run), Path(run) / "checkpoints" / f"{which}.ckpt"
+    if not checkpoint.is_file():
+        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): train it to the end first")
+    return saved, checkpoint
+
+
+def run_overrides(run: str | Path) -> list[str]:
+    """Return the overrides by which a run was made.
+
+    Raises:
+        MetagenError: the folder is no run's.
+    """
     folder = Path(run)
-    overrides, checkpoint = folder / ".hydra" / "overrides.yaml", folder / "checkpoints" / f"{which}.ckpt"
+    overrides = folder / ".hydra" / "overrides.yaml"
     if not folder.is_dir():
         raise MetagenError(f"no folder {folder}: name a run's folder, such as outputs/DATE/TIME")
     if not overrides.is_file():
         raise MetagenError(f"{folder} is no run's folder: it has no .hydra/overrides.yaml")
-    if not checkpoint.is_file():
-        raise MetagenError(f"{folder} has no checkpoint ({checkpoint.name}): train it to the end first")
     saved = OmegaConf.to_container(OmegaConf.load(overrides))
-    assert isinstance(saved, list)
-    return [str(item) for item in saved], checkpoint
+    if not isinstance(saved, list):
+        raise MetagenError(f"{overrides} is no list of overrides: name another run")
+    return own_overrides([str(item) for item in saved], overrides)
+
+
+def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
+    """Return those of a run's saved overrides that act on its own configuration.
+
+    Hydra saves no others: an option of the command line, an override of Hydra itself (which can name a
+    function to call) or a choice outside of ``conf`` was written by hand, and is left out with a warning.
+    """
+    foreign = [text for text in overrides if _foreign(text)]
+    for text in foreign:
+        log.warning("%s: '%s' is no override of a run and is left out", source, text)
+    return [text for text in overrides if text not in foreign]
+
+
+def _foreign(text: str) -> bool:
+    try:
+        one = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return True
+    places = (one.key_or_group, one.package or "")
+    if any(place.startswith(("hydra", "_global_.hydra")) for place in places):
+        return True
+    if not (conf_dir() / one.key_or_group).is_dir():
+        return False
+    value = one.value()
+    choices = [str(choice) for choice in (value if isinstance(value, list) else [value])]
+    return any(choice.startswith(("/", "~")) or ".." in choice for choice in choices)

@@ -2,45 +2,40 @@
 
 import hashlib
 import logging
+import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from metagen.build import Parts, build, build_evaluation, load_checkpoint
-from metagen.checkpoints import AtomicCheckpoints
+from metagen import precision, ranks, signals
+from metagen.build import Parts, build, build_evaluation, load_checkpoint, start_from
+from metagen.checkpoints import BEST, LAST, AtomicCheckpoints, Keeper, newest
 from metagen.errors import TrainingInterruptedError
 from metagen.evaluation import Evaluation
+from metagen.guard import instantiate
+from metagen.guard_steps import SkipBadSteps, advice
+from metagen.launcher.prune import pruning
 from metagen.record import flatten, write_record
 from metagen.report.table import likelihood_table, metrics_table
+from metagen.resume import held, resumes
 
 log = logging.getLogger(__name__)
 
 
-class _SaveOnInterrupt(Callback):
-    """Keep the state that Ctrl-C or an error finds as ``last.ckpt``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step:
-            trainer.save_checkpoint(self.path, weights_only=False)
-
-
 def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     """Meta-train, keep the best and the last checkpoint, and evaluate on the test episodes.
+
+    A resumed job goes on from the newest checkpoint in its folder.
 
     Args:
         cfg: the composed configuration.
@@ -50,27 +45,46 @@ def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
         The mean of the task's first metric, for a sweeper.
 
     Raises:
-        MetagenError: bad input; nothing was written.
-        TrainingInterruptedError: Ctrl-C; ``checkpoints/last.ckpt`` is written.
+        MetagenError: bad input, and nothing was written; or a step that fails time and again.
+        TrainingInterruptedError: a signal; ``checkpoints/last.ckpt`` is written.
     """
-    parts, folder = build(cfg), run_folder()
-    if cfg.checkpoint:
-        load_checkpoint(parts.experiment, cfg.checkpoint)
-    validated = parts.data.streams.val is not None
-    trainer, best = _trainer(cfg, folder, validated), folder / "checkpoints" / "best.ckpt"
-    start = time.perf_counter()
-    if parts.experiment.learner.meta_trained:
-        with _interruptible(trainer, folder):
-            trainer.fit(parts.experiment, datamodule=parts.data)
-    else:
-        trainer.strategy.connect(parts.experiment)
+    ranks.check(cfg)
+    _check_precision(cfg)
+    one_of_several = ranks.LAUNCHED in os.environ or ranks.started_elsewhere()
+    with nullcontext() if one_of_several else held(run_folder()):
+        return _train(cfg, run_folder(), echo)
+
+
+def _train(cfg: DictConfig, folder: Path, echo: Callable[[str], Any]) -> float:
+    parts, checkpoints = build(cfg), folder / "checkpoints"
+    keeper, skips = Keeper(checkpoints, cfg.checkpoint_every), _skips(cfg)
+    start, steps = newest(checkpoints) if resumes() else (None, None)
+    if start is not None:
+        # Every step depends on its number alone.
+        keeper.saved_step = parts.data.first_step = load_checkpoint(parts.experiment, start)
+        echo(f"goes on from step {steps} ({start})")
+    elif cfg.checkpoint:
+        start_from(parts.experiment, cfg.checkpoint)
+    validated, meta_trained = parts.data.streams.val is not None, parts.experiment.learner.meta_trained
+    with ranks.together(cfg) if meta_trained else nullcontext():
+        trainer = _trainer(cfg, folder, [keeper, skips, *pruning()], steps)
+        if meta_trained:
+            with _interruptible(trainer, folder), signals.deferred():
+                trainer.fit(parts.experiment, datamodule=parts.data, ckpt_path=start, weights_only=True)
+        else:
+            trainer.strategy.connect(parts.experiment)
+    if not trainer.is_global_zero:
+        return ranks.retire(folder)
     # Training may end between two validations, or before the first one.
-    trainer.save_checkpoint(best.with_name("last.ckpt"))
-    if not best.exists():
-        trainer.save_checkpoint(best)
-    load_checkpoint(parts.experiment, best)
-    training = {"steps": trainer.global_step, "seconds": time.perf_counter() - start}
-    return _evaluate(cfg, trainer, parts, folder, training, echo)
+    if keeper.saved_step != trainer.global_step:
+        keeper.keep(trainer, LAST)
+    if not validated or keeper.best_model_score is None:
+        keeper.keep(trainer, BEST)
+    load_checkpoint(parts.experiment, checkpoints / BEST)
+    training = {"steps": trainer.global_step, "seconds": keeper.seconds, "ranks": trainer.world_size}
+    training |= {"skipped": skips.total, "resumed": keeper.resumed}
+    tester = trainer if trainer.world_size == 1 else _trainer(ranks.alone(cfg), folder)
+    return _evaluate(cfg, tester, parts, folder, training, echo)
 
 
 def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
@@ -79,7 +93,13 @@ def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     steps = load_checkpoint(parts.experiment, cfg.checkpoint)
     digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
     training = {"steps": steps, "seconds": None, "checkpoint": str(cfg.checkpoint), "sha256": digest}
-    return _evaluate(cfg, _trainer(cfg, folder), parts, folder, training, echo)
+    return _evaluate(cfg, _trainer(ranks.alone(cfg), folder), parts, folder, training, echo)
+
+
+def _check_precision(cfg: DictConfig) -> None:
+    """Refuse a precision that the device or the optimizer does not stand."""
+    clipped, fused = bool(cfg.trainer.get("gradient_clip_val")), bool(cfg.optimizer.get("fused"))
+    precision.check(cfg.trainer.precision, ranks.on_cpu(cfg.trainer), clipped, fused, cfg.chunk)
 
 
 def run_folder() -> Path:
@@ -87,39 +107,45 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _trainer(cfg: DictConfig, folder: Path, validated: bool = False) -> L.Trainer:
-    """Return Lightning's trainer; without validation the best checkpoint is the last one."""
-    checkpoints = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor="val/loss" if validated else None,
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+def _skips(cfg: DictConfig) -> SkipBadSteps:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    learner = HydraConfig.get().runtime.choices.get("learner", cfg.learner._target_)
+    return SkipBadSteps(cfg.max_skips, learner, advice({str(key): node for key, node in plain.items()}))
+
+
+def _trainer(
+    cfg: DictConfig, folder: Path, callbacks: Sequence[Callback] = (), resumed: int | None = None
+) -> L.Trainer:
+    """Return Lightning's trainer; what was logged from step ``resumed`` on will be logged again."""
+    again: dict[str, Any] = {} if resumed is None else {"purge_step": resumed}
     # A log file has no use for a line at every step.
     bar = [TQDMProgressBar(5 if sys.stderr.isatty() else 100)] if cfg.trainer.enable_progress_bar else []
-    return instantiate(
+    made: L.Trainer = instantiate(
         cfg.trainer,
+        "trainer",
         default_root_dir=str(folder),
-        callbacks=[checkpoints, *bar, _SaveOnInterrupt(folder / "checkpoints" / "last.ckpt")],
+        enable_checkpointing=bool(callbacks),
+        callbacks=[*callbacks, *bar],
         plugins=[AtomicCheckpoints()],
-        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False),
+        logger=TensorBoardLogger(folder, name="", version="", default_hp_metric=False, **again),
     )
+    return made
 
 
 @contextmanager
-def _interruptible(trainer: L.Trainer, folder: Path) -> Iterator[None]:
-    """Turn an interrupt of Lightning's loop into an error of ours: Lightning itself exits with code 1."""
+def _interruptible(trainer: L.Trainer, folder: Path, training: bool = True) -> Iterator[None]:
+    """Say where a job was stopped by a signal, and how it goes on."""
     try:
         yield
     except BaseException as error:
         if trainer.progress_bar_callback:
             sys.stderr.write("\n")  # the bar's line is not at its end
-        if not (isinstance(error, SystemExit) and trainer.interrupted):
+        if not isinstance(error, signals.Stopped):
             raise
-    if trainer.interrupted:
-        raise TrainingInterruptedError(trainer.global_step, folder)
+        text = f"at step {trainer.global_step}: metagen train --resume {folder} goes on from there"
+        text = text if training else "in the evaluation, of which nothing is kept: start it again"
+        raise TrainingInterruptedError(text, error.code) from None
 
 
 def _evaluate(
@@ -131,7 +157,7 @@ def _evaluate(
     echo: Callable[[str], Any],
 ) -> float:
     evaluation = parts.experiment.evaluation = build_evaluation(cfg, parts)
-    with _interruptible(trainer, folder):
+    with _interruptible(trainer, folder, "checkpoint" not in training):
         trainer.test(parts.experiment, datamodule=parts.data, verbose=False)
     training["episodes_per_second"] = _rate(cfg, training)
     summary = evaluation.summary()

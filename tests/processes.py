@@ -1,0 +1,129 @@
+"""Trainings in processes that can be killed, forked from one that has imported everything already."""
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["metagen.train", "metagen.resume", "tensorboard", "matplotlib.pyplot"])
+
+QUICK = [
+    "task.episodes=2", "task.val_episodes=2", "task.batch=2", "trainer.enable_progress_bar=false",
+    "model.channels=8", "model.hidden=16", "metric@task.metric=[negative_elbo]", "learner=meta_sgd",
+    "samples=2", "learner.steps=1", "learner.test_steps=1", "scheduler=cosine", "checkpoint_every=0",
+]  # fmt: skip
+
+
+class Job:
+    """A process that runs ``function(*args)`` in ``folder`` and tells of every training step that begins."""
+
+    def __init__(self, folder: Path, function, *args):
+        self.heard, told = CONTEXT.Pipe(duplex=False)
+        self.errors = folder / "stderr.txt"
+        self.process = CONTEXT.Process(target=_child, args=(told, str(folder), function, args))
+        self.process.start()
+        told.close()
+
+    def until(self, step: int) -> bool:
+        """Wait for a training step to begin (-1: the first episodes of the test); False if it ends before."""
+        try:
+            while self.heard.recv() != step:
+                pass
+            return True
+        except EOFError:
+            return False
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def code(self) -> int:
+        """Wait for the end; the exit code, or minus the signal that killed it."""
+        self.process.join(60)
+        assert self.process.exitcode is not None, "it does not end"
+        return self.process.exitcode
+
+
+def command(argv):
+    from metagen.cli import run
+
+    return run(argv)
+
+
+def trained(plain, hydra):
+    """Train without what comes before and after it, as a resumed job."""
+    from hydra.conf import HydraConf
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from metagen import train
+
+    whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
+    OmegaConf.set_struct(whole.hydra, False)
+    whole.merge_with({"hydra": hydra})
+    HydraConfig.instance().set_config(whole)
+    train._evaluate = lambda *args: 0.0
+    train._train(OmegaConf.create(plain), Path.cwd(), lambda text: None)
+    return 0
+
+
+def slow_step(argv):
+    from metagen.experiment import Experiment
+
+    step = Experiment.training_step
+
+    def training_step(self, batch, index):
+        loss = step(self, batch, index)
+        for _ in range(300 if self.global_step == 2 else 0):
+            time.sleep(0.1)
+        return loss
+
+    Experiment.training_step = training_step
+    return command(argv)
+
+
+def in_background(argv):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return command(argv)
+
+
+def on_a_full_disk(argv, limit):
+    from metagen.experiment import Experiment
+
+    step = Experiment.training_step
+
+    def training_step(self, batch, index):
+        if self.global_step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        return step(self, batch, index)
+
+    Experiment.training_step = training_step
+    return command(argv)
+
+
+def _child(told, folder, function, args):
+    import torch
+
+    from metagen.experiment import Experiment
+
+    os.setsid()
+    os.chdir(folder)
+    os.dup2(os.open("stderr.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+    os.dup2(os.open("stdout.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    torch.set_num_threads(1)
+    step, test = Experiment.training_step, Experiment.test_step
+
+    def training_step(self, batch, index):
+        told.send(self.global_step)
+        return step(self, batch, index)
+
+    def test_step(self, batch, index):
+        told.send(-1)
+        return test(self, batch, index)
+
+    Experiment.training_step, Experiment.test_step = training_step, test_step
+    sys.exit(function(*args))
