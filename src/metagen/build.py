@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from metagen.checkpoints import read_checkpoint
 from metagen.data.datamodule import EpisodeData
 from metagen.data.others import others
 from metagen.errors import MetagenError
 from metagen.evaluation import Evaluation
 from metagen.experiment import Experiment
+from metagen.guard import instantiate
 from metagen.likelihood import Likelihood
 from metagen.metrics.base import Metric
 from metagen.schema import check
@@ -40,19 +41,31 @@ def build(cfg: DictConfig) -> Parts:
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     check({str(key): value for key, value in plain.items()})
+    _check_parts(cfg)
     data = load_data(cfg)
     experiment = build_experiment(cfg, len(data.streams.train.classes))
-    metrics = {name: instantiate(node) for name, node in cfg.metrics.items()}
-    likelihood = instantiate(cfg.likelihood) if cfg.get("likelihood") else None
+    metrics = _fitting(
+        {name: instantiate(node, f"metrics.{name}") for name, node in cfg.metrics.items()}, experiment.model
+    )
+    likelihood = instantiate(cfg.likelihood, "likelihood") if cfg.get("likelihood") else None
     if likelihood is not None:
         likelihood.check(experiment.model, getattr(data.task, "test_shots", 0))
     return Parts(data, experiment, metrics, likelihood)
 
 
+def _check_parts(cfg: DictConfig) -> None:
+    """Refuse what does not fit together before the data are loaded, which may mean to download them."""
+    trial = build_experiment(cfg, classes=max(1000, cfg.task.get("ways", 0)))
+    try:
+        trial.configure_optimizers()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
+
+
 def load_data(cfg: DictConfig) -> EpisodeData:
     """Return the DataModule with its banks loaded and its streams ready."""
-    test_data = instantiate(cfg.test_data) if cfg.get("test_data") else None
-    data = EpisodeData(instantiate(cfg.data), instantiate(cfg.task), test_data, seed=cfg.seed)
+    test_data = instantiate(cfg.test_data, "test_data") if cfg.get("test_data") else None
+    data = EpisodeData(instantiate(cfg.data, "data"), instantiate(cfg.task, "task"), test_data, seed=cfg.seed)
     data.setup("fit")
     return data
 
@@ -60,17 +73,18 @@ def load_data(cfg: DictConfig) -> EpisodeData:
 def build_experiment(cfg: DictConfig, classes: int) -> Experiment:
     """Return model and learner in their LightningModule, initialised under the seed."""
     torch.manual_seed(cfg.seed)
-    model, learner = instantiate(cfg.model), instantiate(cfg.learner)
+    model, learner = instantiate(cfg.model, "model"), instantiate(cfg.learner, "learner")
     _check_fit(cfg, model, learner)
     return Experiment(
         model,
         learner,
-        instantiate(cfg.optimizer),
-        instantiate(cfg.scheduler),
+        instantiate(cfg.optimizer, "optimizer"),
+        instantiate(cfg.scheduler, "scheduler"),
         vectorize=cfg.vectorize,
         classes=classes,
         chunk=cfg.chunk,
         workers=cfg.workers,
+        autocast=cfg.get("autocast", "auto"),
     )
 
 
@@ -91,6 +105,21 @@ def _check_fit(cfg: DictConfig, model: Any, learner: Any) -> None:
         )
 
 
+def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
+    """Return the metrics that say something of ``model``; each of the others is logged.
+
+    Raises:
+        MetagenError: the first one, which sweeps and comparisons go by, says nothing.
+    """
+    unfit = {name: reason for name, metric in metrics.items() if (reason := metric.unfit(model))}
+    if unfit and next(iter(metrics)) in unfit:
+        name = next(iter(metrics))
+        raise MetagenError(f"metric {name}: {unfit[name]}; leave it out with '~metrics.{name}'")
+    for name, reason in unfit.items():
+        log.warning("metric %s is left out: %s", name, reason)
+    return {name: metric for name, metric in metrics.items() if name not in unfit}
+
+
 def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
     """Load the weights of a checkpoint and return the step at which it was written.
 
@@ -104,27 +133,6 @@ def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
         reason = " ".join(str(error).split())[:200]
         raise MetagenError(f"{path} does not fit this model and learner: {reason}") from error
     return int(saved["global_step"])
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint holds; no code in it is run.
-
-    Raises:
-        MetagenError: the file is missing or unreadable.
-    """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"state_dict", "global_step"} <= saved.keys():
-            raise KeyError("state_dict")
-        return saved
-    except FileNotFoundError as error:
-        raise MetagenError(
-            f"no checkpoint at {path}: train first, or name a run folder that has one"
-        ) from error
-    except Exception as error:
-        raise MetagenError(
-            f"{path} is no readable checkpoint ({type(error).__name__}): train again"
-        ) from error
 
 
 def start_from(experiment: Experiment, path: str | Path) -> None:
@@ -153,7 +161,7 @@ def build_evaluation(cfg: DictConfig, parts: Parts) -> Evaluation:
     tested = {bank.names[int(label)] for label in labels}
     judge = None
     if any(metric.needs_judge for metric in parts.metrics.values()):
-        judge = instantiate(cfg.judge)
+        judge = instantiate(cfg.judge, "judge")
         judge.fit(bank, tested)
     steps = parts.experiment.learner.test_steps
     rest = None

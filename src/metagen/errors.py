@@ -26,9 +26,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 class TrainingInterruptedError(MetagenError):
-    """Ctrl-C during training, after the last state was saved."""
+    """A signal ended a training, after its state was saved, or the evaluation that follows."""
 
-    code = 130
-
-    def __init__(self, step: int, folder: object) -> None:
-        super().__init__(f"interrupted at step {step}: {folder}/checkpoints/last.ckpt holds the state")
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(f"interrupted {text}")
+        self.code = code

@@ -27,7 +27,13 @@ def explain(error: BaseException) -> Line | None:
             return Line(f"{cause.filename}: {cause.strerror}; name another file or folder", 1)
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
+    for cause in _causes(error):
+        if isinstance(cause, YAMLError):
+            return Line(_yaml_error(cause), 2)
+        if isinstance(cause, ValueError) and "Config group override must be a string" in str(cause):
+            return Line(_no_choice(), 2)
     ours = [c for c in _causes(error) if isinstance(c, HydraException | OmegaConfBaseException)]
     return Line(_config_error(ours), 2) if ours else None
 
@@ -38,10 +44,33 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _yaml_error(error: Any) -> str:
+    """Say in which line of which file the YAML ends to be one."""
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    place = f"{mark.name}, line {mark.line + 1}: " if mark else ""
+    return f"{place}no YAML: {what}"
+
+
+def _no_choice() -> str:
+    """Name the overrides that give a group something else than the name of a choice."""
+    from metagen.cli import conf_dir
+
+    pairs = [word.partition("=") for word in sys.argv[1:] if "=" in word]
+    wrong = [
+        f"{group}={value}"
+        for group, _, value in pairs
+        if (conf_dir() / group.partition("@")[0]).is_dir()
+        and not (conf_dir() / group.partition("@")[0] / f"{value}.yaml").is_file()
+    ]
+    return (
+        f"{' '.join(wrong) or 'an override'}: expected the name of a choice (metagen train --help lists them)"
+    )
+
+
 def _config_error(errors: list[Any]) -> str:
     for error in errors:
         if override := getattr(error, "override", None):
-            return f"cannot read '{override}': {str(error).splitlines()[0]}"
+            return f"cannot read '{override}': expected key=value ({str(error).splitlines()[0]})"
     text = " ".join(str(error) for error in errors)
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
@@ -53,14 +82,15 @@ def _config_error(errors: list[Any]) -> str:
         return _unknown_key(match[1])
     if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
         return _unknown_key(match[2])
-    if match := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{match[1]} has no value: give it as {match[1]}=VALUE"
+    if match := re.search(r"Missing mandatory value: (\S+)(?:\s+full_key: (\S+))?", text):
+        key = match[2] or match[1]
+        return f"{key} has no value: give it as {key}=VALUE"
     return str(errors[0]).strip().split("\n")[0]
 
 
 def _unknown_key(key: str) -> str:
     """Name the known key that is closest to an unknown one."""
-    known = [k for k in _keys(_default_config()) if k != key]
+    known = [k for k in _keys(_default_config()) if k != key and not k.rpartition(".")[2].startswith("_")]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from hydra.utils import get_object
 
 from metagen.errors import MetagenError, nearest
+from metagen.guard import resolve
 
 GLOBALS: dict[str, Any] = {
     "seed": int,
@@ -21,12 +21,18 @@ GLOBALS: dict[str, Any] = {
     "vectorize": Literal["auto", "loop", "vmap"],
     "chunk": int | None,
     "workers": int | None,
+    "autocast": Literal["auto", "none", "query", "all"],
     "checkpoint": str | None,
+    "checkpoint_every": float,
+    "max_skips": int,
 }
 NODES = (
     "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",
     "likelihood",
 )  # fmt: skip
+
+REQUIRED = ("data", "task", "model", "learner", "optimizer", "scheduler", "trainer", "judge")
+"""Nodes that nothing works without."""
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -37,10 +43,18 @@ def check(config: Mapping[str, Any]) -> None:
     """
     known = [*GLOBALS, *NODES]
     for key, value in config.items():
+        if key in ("experiment", "tuned", "size", "size_of"):
+            raise MetagenError(
+                f"the YAML file of {key} needs '# @package _global_' as its first line, and keys below it"
+            )
         if key not in known:
             raise MetagenError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
         if key in GLOBALS and not fits(value, GLOBALS[key]):
             raise MetagenError(f"{key}={value}: expected {describe(GLOBALS[key])}")
+        if key in REQUIRED and not (isinstance(value, Mapping) and "_target_" in value):
+            raise MetagenError(
+                f"{key}: expected a node with a _target_, the class of the {key}, but got {value}"
+            )
         _check_node(value, key)
 
 
@@ -57,10 +71,7 @@ def _check_node(node: Any, path: str) -> None:
 
 def _check_call(node: Mapping[str, Any], path: str) -> None:
     """Compare one node with the signature of its target."""
-    try:
-        target = get_object(node["_target_"])
-    except Exception as error:
-        raise MetagenError(f"{path}._target_={node['_target_']}: cannot be imported ({error})") from error
+    target = resolve(node["_target_"], path)
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     hints = _hints(target)
