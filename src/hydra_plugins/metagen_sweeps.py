@@ -1,0 +1,34 @@
+"""What Hydra can only find here; the rest is in :mod:`metagen.launcher`."""
+
+from typing import ClassVar
+
+from metagen.launcher.local import LocalLauncher
+from metagen.launcher.remote import RemoteLauncher
+from metagen.launcher.resume import UnfinishedJobs
+from metagen.launcher.study import OptunaSearch
+
+
+class QueueLauncher(LocalLauncher):
+    """``hydra/launcher=queue``."""
+
+
+class RayLauncher(RemoteLauncher):
+    """``hydra/launcher=ray``."""
+
+    extra: ClassVar[str] = "ray"
+    plugin: ClassVar[str] = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+
+
+class SlurmLauncher(RemoteLauncher):
+    """``hydra/launcher=slurm``."""
+
+    extra: ClassVar[str] = "slurm"
+    plugin: ClassVar[str] = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+
+
+class ResumeSweeper(UnfinishedJobs):
+    """``hydra/sweeper=resume``, the sweeper of ``metagen train -m --resume DIR``."""
+
+
+class OptunaSweeper(OptunaSearch):
+    """``hydra/sweeper=optuna``."""

@@ -1,0 +1,37 @@
+"""The process of one job: ``python -m metagen.launcher.job train OVERRIDES``."""
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+
+PARENT = "METAGEN_SWEEP"
+"""Holds the process id of the sweep, with which its jobs end."""
+
+
+def main() -> int:
+    """Do a job and return its exit code."""
+    end_with_parent()
+    # SLURM's notice of preemption reaches all processes; the one that started this one acts on it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    from metagen.cli import _hydra, guard, run
+
+    task, *argv = sys.argv[1:]
+    if argv[:1] == ["--resume"]:
+        return run([task, *argv])
+    return guard(lambda: _hydra(task, argv))
+
+
+def end_with_parent() -> None:
+    """Ask the system for SIGTERM at the end of the sweep, however that ends (Linux only)."""
+    death_signal = 1
+    parent = os.environ.pop(PARENT, None)
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(death_signal, signal.SIGTERM)
+        if parent and os.getppid() != int(parent):
+            sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
