@@ -1,25 +1,96 @@
-"""New images of a user's own classes: the job behind ``metagen generate``."""
+"""New images of a user's own classes: the job of ``metagen generate``, and what the demo shares with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 from PIL import Image
-from torch import Tensor
 
 from metagen import rng
 from metagen.build import build_experiment, load_checkpoint
 from metagen.cli import conf_dir
-from metagen.episode import Shots
+from metagen.episode import Params, Shots
 from metagen.errors import MetagenError
 from metagen.pictures_in import read_classes
 from metagen.record import to_uint8
 from metagen.report.files import write_npz
 from metagen.report.pictures import samples_grid
 from metagen.runtime import merged, saved_overrides
+
+
+class Trained:
+    """A generator's run, loaded once, which adapts to new classes and draws them.
+
+    Args:
+        run: its folder.
+        overrides: on top of the run's own, such as ``learner.test_steps=20``.
+
+    Attributes:
+        cfg: the run's configuration.
+        size: side of its images in pixels.
+        learner, objective: with the parameters of the best checkpoint.
+
+    Raises:
+        MetagenError: no run, no checkpoint or none that fits, or the run of a classifier.
+    """
+
+    def __init__(self, run: Path, overrides: Sequence[str] = ()) -> None:
+        saved, checkpoint = saved_overrides(run)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            self.cfg = compose("config", merged(saved, overrides))
+        kind = self.cfg.task.get("kind", "supervised")
+        if kind != "generate":
+            raise MetagenError(f"{run} is no generator's run (its task is {kind}): name one that generates")
+        self.size = int(self.cfg.data.size)
+        experiment = build_experiment(self.cfg, _classes(checkpoint)).eval()
+        load_checkpoint(experiment, checkpoint)
+        self.learner, self.objective = experiment.learner, experiment.objective
+
+    def support(self, pictures: np.ndarray, seed: int) -> Shots:
+        """Return uint8 pictures (N, K, H, W), ink = 255, as the support set of N classes."""
+        x = torch.from_numpy(pictures).unsqueeze(2).float() / 255
+        ways, shots = pictures.shape[:2]
+        return Shots(x, torch.arange(ways)[:, None].expand(ways, shots), rng.key(seed, 1))
+
+    @torch.no_grad()
+    def path(self, support: Shots, steps: int) -> Iterator[Params]:
+        """Yield what adaptation makes of the parameters: phi_0, phi_1, ..., phi_steps, all of each."""
+        params = self.objective.params()
+        state = self.learner.begin(self.objective, params, support)
+        yield {**params, **state.params}
+        for index in range(steps):
+            state = self.learner.step(self.objective, params, state, support, index)
+            yield {**params, **state.params}
+
+    @torch.no_grad()
+    def adapt(self, support: Shots) -> Params:
+        """Return phi after as many steps as in the run's test."""
+        steps = self.learner.test_steps
+        return self.learner.adapt(self.objective, self.objective.params(), support, steps)
+
+    @torch.no_grad()
+    def loss(self, phi: Params, shots: Shots) -> float:
+        """Return L(phi; shots), by which gradient learners adapt (nats for a likelihood)."""
+        return float(self.objective.loss(phi, shots))
+
+    @torch.no_grad()
+    def draw(self, phi: Params, ways: int, n: int, seed: int) -> np.ndarray:
+        """Return n images of each of N classes, uint8 (N, n, H, W)."""
+        labels = torch.arange(ways).repeat_interleave(n)
+        return to_uint8(self.objective.call("sample", phi, labels, rng.key(seed, 2)).unflatten(0, (ways, n)))
+
+
+def _classes(checkpoint: Path) -> int:
+    """Return the number of training classes, which tells the sizes of a learner's tables."""
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return int(saved["hyper_parameters"]["classes"])
+    except Exception as error:
+        raise MetagenError(
+            f"{checkpoint} is no readable checkpoint ({type(error).__name__}): train again"
+        ) from error
 
 
 def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: Sequence[str]) -> str:
@@ -43,33 +114,12 @@ def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: S
         raise MetagenError(f"--n {n}: expected at least 1 image a class")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MetagenError(f"--out {out} exists and is not empty: name a new folder")
-    saved, checkpoint = saved_overrides(run)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", merged(saved, overrides))
-    if cfg.task.get("kind") != "generate":
-        raise MetagenError(f"{run} is no generator's run (its task is {cfg.task.get('kind', 'supervised')})")
-    pictures, names = read_classes(images, cfg.data.size)
-    samples = _samples(cfg, checkpoint, torch.from_numpy(np.asarray(pictures)), n, seed)
-    _write(out, np.asarray(pictures), samples, names)
-    count, shots = pictures.shape[:2]
-    return f"{count} x {n} images from {count} classes of {shots}\nsamples {out / 'samples.png'}"
-
-
-def _samples(cfg: DictConfig, checkpoint: Path, pictures: Tensor, n: int, seed: int) -> np.ndarray:
-    """Adapt to uint8 pictures (N, K, H, W) and return uint8 samples (N, n, H, W)."""
-    classes = torch.load(checkpoint, map_location="cpu", weights_only=True)["hyper_parameters"]["classes"]
-    experiment = build_experiment(cfg, classes)
-    load_checkpoint(experiment, checkpoint)
-    ways, shots = pictures.shape[:2]
-    labels = torch.arange(ways)
-    support = Shots(
-        pictures.unsqueeze(2).float() / 255, labels[:, None].expand(ways, shots), rng.key(seed, 1)
-    )
-    learner, objective = experiment.learner, experiment.objective
-    with torch.no_grad():
-        phi = learner.adapt(objective, objective.params(), support, learner.test_steps)
-        drawn = objective.call("sample", phi, labels.repeat_interleave(n), rng.key(seed, 2))
-    return to_uint8(drawn.unflatten(0, (ways, n)))
+    trained = Trained(run, overrides)
+    pictures, names = read_classes(images, trained.size)
+    classes, shots = pictures.shape[:2]
+    samples = trained.draw(trained.adapt(trained.support(pictures, seed)), classes, n, seed)
+    _write(out, pictures, samples, names)
+    return f"{classes} x {n} images from {classes} classes of {shots}\nsamples {out / 'samples.png'}"
 
 
 def _write(out: Path, pictures: np.ndarray, samples: np.ndarray, names: Sequence[str]) -> None:

@@ -66,16 +66,35 @@ def read_classes(
     return np.stack([np.stack(row) for row in images]), list(files)
 
 
-def read_image(path: Path, size: int = 28, crop: bool | None = None) -> np.ndarray:
-    """Read one picture as uint8 (size, size), ink = 255 on 0; arguments and errors as above."""
-    layers = _load(path)
+def read_image(
+    path: Path, size: int = 28, crop: bool | None = None, name: str = "", limit: int = MAX_PIXELS
+) -> np.ndarray:
+    """Read one picture as uint8 (size, size), ink = 255 on 0; arguments and errors as above.
+
+    ``name`` is what errors call it instead of its path, ``limit`` how many pixels it may have.
+    """
+    layers = _load(path, name or str(path), limit)
     crop = layers[0].shape[:2] != (size, size) if crop is None else crop
     # a transparent drawing may be meant for paper or for a dark screen: only one of them shows it
     for rgb in layers:
         ink = _ink(rgb)
         if ink is not None:
             return _place(ink, size, crop)
-    raise MetagenError(f"{path} is blank: no ink stands out from its background")
+    raise MetagenError(f"{name or path} is blank: no ink stands out from its background")
+
+
+def frame(ink: np.ndarray, size: int = 28) -> np.ndarray:
+    """Cut ink (H, W), coverage in [0, 1], out of its canvas and centre it as :func:`read_image` does.
+
+    Returns:
+        uint8 (size, size), ink = 255 on 0.
+
+    Raises:
+        MetagenError: there is no ink.
+    """
+    if not (ink > EDGE).any():
+        raise MetagenError("there is no ink to frame: draw something first")
+    return _place(np.asarray(ink, np.float64), size, crop=True)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -96,25 +115,24 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts]
 
 
-def _load(path: Path) -> list[Array]:
+def _load(path: Path, name: str, limit: int) -> list[Array]:
     """Decode a picture to float (H, W, 3) in [0, 1]; one with transparency on white and on black."""
     if path.is_dir():
-        raise MetagenError(f"{path} is a folder, but only image files may lie in a class folder")
+        raise MetagenError(f"{name} is a folder, but only image files may lie in a class folder")
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > limit:
                 raise MetagenError(
-                    f"{path} has {image.width} x {image.height} pixels, "
-                    f"more than {MAX_PIXELS:,}: make it smaller"
+                    f"{name} has {image.width} x {image.height} pixels, more than {limit:,}: make it smaller"
                 )
             return [np.asarray(layer, np.float64) for layer in _layers(ImageOps.exif_transpose(image))]
     except Image.DecompressionBombError as error:
-        raise MetagenError(f"{path} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
+        raise MetagenError(f"{name} has more than {limit:,} pixels: make it smaller") from error
     except Image.UnidentifiedImageError as error:
-        raise MetagenError(f"{path} is not an image of a known kind ({', '.join(FORMATS)})") from error
+        raise MetagenError(f"{name} is not an image of a known kind ({', '.join(FORMATS)})") from error
     except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines() or ["damaged file"]
-        raise MetagenError(f"cannot read the image {path}: {reason[0]}") from error
+        raise MetagenError(f"cannot read the image {name}: {reason[0]}") from error
 
 
 def _layers(image: Image.Image) -> list[Array]:

@@ -1,0 +1,273 @@
+"""The page in a real browser: draw, adapt, save, upload a bad file, two visitors at once.
+
+Needs the extra ``demo``, playwright and Chromium; without them every test is skipped with the reason, and
+with METAGEN_REQUIRE_BROWSER set it fails instead.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pytest_plugins = ["demo.demo_fixtures"]
+pytestmark = pytest.mark.browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [f"--disable-{what}" for what in ("gpu", "quic", "background-networking", "component-update", "sync")]
+SEVEN = [(0.3, 0.2), (0.7, 0.2), (0.45, 0.8)]
+CROSS = [(0.2, 0.2), (0.8, 0.8), (0.5, 0.5), (0.8, 0.2), (0.2, 0.8)]
+SEEN = "count => document.querySelectorAll('.mg-seen img').length === count"
+ANSWERED = """([count, all]) => {
+  const runs = [...document.querySelectorAll(".mg-card")];
+  const answered = runs.map((run) => run.textContent.includes(`· ${count} image`));
+  return runs.length && (all ? answered.every(Boolean) : answered.some(Boolean));
+}"""
+
+
+@pytest.fixture(scope="session")
+def needed():
+    """Skip where something is missing, and say what."""
+    missing = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
+    missing += [] if CHROMIUM else ["chromium"]
+    if missing:
+        reason = f"{', '.join(missing)} not installed: pip install '.[demo]' playwright, apt install chromium"
+        assert not os.environ.get("METAGEN_REQUIRE_BROWSER"), reason
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def address(needed, run_folders):
+    """``metagen demo`` as a user starts it, and stops it with Ctrl-C."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    runs = [str(run_folders[name]) for name in ("amortized", "reptile", "in_context")]
+    code = "from metagen.cli import main; main()"
+    command = [sys.executable, "-c", code, "demo", *runs, "--port", port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        line = server.stdout.readline()
+        try:
+            assert line.startswith(f"http://127.0.0.1:{port}"), line + server.stderr.read()
+            yield line.split()[0]
+        finally:
+            server.send_signal(signal.SIGINT)
+            out, err = server.communicate(timeout=30)
+    assert server.returncode == 0, err
+    assert "Traceback" not in out + err, "no visitor made the server fail"
+
+
+@pytest.fixture(scope="session")
+def browser(needed):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--no-first-run", *QUIET]
+        )
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A browser of its own, with the page open."""
+
+    def __init__(self, browser, address):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.asked, self.errors = [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(address)
+        self.page.wait_for_selector("#canvas canvas")
+
+    def draw(self, number, points):
+        """Draw one stroke and wait until every run has answered; return the seconds to the first answer."""
+        count = len(self.seen()) + 1
+        self.stroke(number, points)
+        start = time.perf_counter()
+        self.page.wait_for_function(ANSWERED, arg=[count, False])
+        seconds = time.perf_counter() - start
+        self.wait(count)
+        return seconds
+
+    def stroke(self, number, points):
+        """Draw one stroke."""
+        box = self.page.locator("#canvas canvas").nth(number).bounding_box()
+        path = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*path[0])
+        self.page.mouse.down()
+        for point in path[1:]:
+            self.page.mouse.move(*point, steps=5)
+        self.page.mouse.up()
+
+    def wait(self, count):
+        """Wait until every run has answered to ``count`` images."""
+        self.page.wait_for_function(ANSWERED, arg=[count, True])
+        self.page.wait_for_function(SEEN, arg=count)
+
+    def seen(self):
+        """Return the images that the learners see."""
+        return [image.get_attribute("src") for image in self.page.locator(".mg-seen img").all()]
+
+    def save(self):
+        """Return the names in the saved archive, its settings and the first run's arrays."""
+        with self.page.expect_download() as download:
+            self.page.get_by_text("Save what is shown").click()
+        with zipfile.ZipFile(download.value.path()) as file:
+            arrays = np.load(io.BytesIO(file.read("0/samples.npz")))
+            return file.namelist(), json.loads(file.read("settings.json")), dict(arrays)
+
+    def upload(self, *files):
+        self.page.get_by_role("tab", name="Upload").click()
+        self.page.locator("#files input[type=file]").set_input_files(list(files))
+
+
+def _is_upload(response):
+    return response.request.method == "POST" and "/upload" in response.url
+
+
+@pytest.fixture
+def visitor(browser, address):
+    visitor = Visitor(browser, address)
+    yield visitor
+    visitor.context.close()
+    assert visitor.errors == []
+
+
+def test_draw_adapt_and_save(visitor):
+    seconds = [visitor.draw(number, SEVEN) for number in range(2)]
+    assert min(seconds) < 2, "the first result is there two seconds after the last stroke"
+    page = visitor.page
+    assert len(visitor.seen()) == 2
+    assert page.locator(".mg-card").count() == 3
+    assert page.locator(".mg-new").count() == page.locator(".mg-near").count() == 24
+    assert page.locator(".mg-curve").count() == 1, "of the only learner with steps"
+    assert [row.inner_text() for row in page.locator(".mg-steps th").all()] == ["step", "0", "1", "2", "5"]
+    names, settings, arrays = visitor.save()
+    assert len(names) == 7
+    assert (settings["source"], settings["steps"]) == ("drawings", 5)
+    assert [run["label"].split()[0] for run in settings["runs"]] == ["amortized", "reptile", "in_context"]
+    assert (arrays["support"].shape, arrays["samples"].shape) == ((2, 28, 28), (8, 28, 28))
+
+
+def test_the_sliders_change_what_is_shown(visitor):
+    visitor.draw(0, CROSS)
+    for label, number in (("Adaptation steps", "2"), ("New images", "3")):
+        visitor.page.get_by_label(f"number input for {label}").fill(number)
+        visitor.page.keyboard.press("Tab")
+    visitor.page.wait_for_function("document.querySelectorAll('.mg-new').length == 9")
+    visitor.page.wait_for_function("document.querySelectorAll('.mg-steps th').length == 4")
+
+
+def test_who_draws_on_does_not_wait_for_the_answer_to_what_was_there_before(visitor):
+    visitor.page.get_by_label("number input for Adaptation steps").fill("100")
+    for number in range(5):
+        visitor.stroke(number, CROSS)
+    start = time.perf_counter()
+    visitor.page.wait_for_function(ANSWERED, arg=[5, False])
+    first = time.perf_counter() - start
+    visitor.wait(5)
+    assert first < 2
+    assert "100" in [row.inner_text() for row in visitor.page.locator(".mg-steps th").all()]
+    visitor.page.wait_for_timeout(500)
+    visitor.wait(5)
+    assert visitor.save()[2]["support"].shape == (5, 28, 28)
+
+
+def test_undo_and_clear(visitor):
+    visitor.draw(0, SEVEN)
+    visitor.draw(2, CROSS)
+    assert len(visitor.seen()) == 2
+    visitor.page.get_by_label("undo the last stroke of drawing 1").click()
+    visitor.wait(1)
+    visitor.page.get_by_text("clear all").click()
+    visitor.page.wait_for_selector(".mg-note")
+    assert "one to five drawings" in visitor.page.locator("#results").inner_text()
+    assert visitor.page.get_by_text("Save what is shown").is_disabled()
+
+
+def test_a_bad_file_gets_a_message_and_changes_nothing(visitor, tmp_path):
+    visitor.draw(0, SEVEN)
+    seen = visitor.seen()
+    (tmp_path / "bad.png").write_text("no picture")
+    visitor.upload(tmp_path / "bad.png")
+    visitor.page.get_by_text("bad.png is not an image of a known kind").wait_for()
+    (tmp_path / "large.png").write_bytes(bytes(6 * 2**20))
+    visitor.upload(tmp_path / "large.png")
+    visitor.page.get_by_text(re.compile("size|large", re.I)).first.wait_for()
+    many = [tmp_path / f"{k}.png" for k in range(6)]
+    for path in many:
+        Image.new("L", (9, 9), 255).save(path)
+    visitor.upload(*many)
+    visitor.page.get_by_text("6 files: choose 1 to 5 images").wait_for()
+    assert visitor.seen() == seen
+    assert "Traceback" not in visitor.page.content()
+
+
+def test_uploads_are_shown_and_not_kept(visitor, tmp_path):
+    image = Image.new("RGB", (90, 80), "white")
+    ImageDraw.Draw(image).line([(20, 10), (70, 60)], "navy", 6)
+    for name in ("a.png", "b.jpg"):
+        image.save(tmp_path / name)
+    with visitor.page.expect_response(_is_upload) as response:
+        visitor.upload(tmp_path / "a.png", tmp_path / "b.jpg")
+    visitor.wait(2)
+    kept = [Path(path) for path in response.value.json()]
+    assert len(kept) == 2
+    assert not any(path.exists() for path in kept)
+    assert all(path.parents[1].stat().st_mode & 0o077 == 0 for path in kept), "nobody else's to read"
+
+
+def test_a_held_out_class(visitor):
+    visitor.page.get_by_role("tab", name="Held-out class").click()
+    visitor.page.locator("#class input").click()
+    visitor.page.get_by_role("option", name="digits: 8").click()
+    visitor.page.get_by_text("Pick images").click()
+    visitor.wait(5)
+    first = visitor.seen()
+    assert visitor.save()[1]["source"] == "digits: 8"
+    visitor.page.get_by_text("Pick images").click()
+    visitor.page.wait_for_function("src => document.querySelector('.mg-seen img').src !== src", arg=first[0])
+
+
+def test_two_visitors_do_not_see_each_other(browser, address):
+    one, other = Visitor(browser, address), Visitor(browser, address)
+    try:
+        one.draw(0, SEVEN)
+        assert other.seen() == []
+        other.draw(0, CROSS)
+        other.draw(1, CROSS)
+        assert len(one.seen()) == 1
+        assert len(other.seen()) == 2
+        assert one.seen()[0] not in other.page.content()
+        assert other.seen()[0] not in one.page.content()
+        mine, theirs = one.save()[2], other.save()[2]
+        assert (len(mine["support"]), len(theirs["support"])) == (1, 2)
+        assert not np.array_equal(mine["support"][0], theirs["support"][0])
+    finally:
+        one.context.close()
+        other.context.close()
+
+
+def test_everything_comes_from_this_machine(visitor, address):
+    visitor.draw(0, SEVEN)
+    hosts = {url.split("/")[2] for url in visitor.asked if url.startswith("http")}
+    assert hosts == {address.split("/")[2]}
+    response = visitor.page.request.get(address)
+    assert "default-src 'self'" in response.headers["content-security-policy"]
+    assert not re.search(r"(src|href)=\"https?://", response.text())
+    assert visitor.page.request.get(f"{address}gradio_api/file=https://example.org/").status == 404
