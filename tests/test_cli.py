@@ -185,11 +185,14 @@ MISTAKES = [
     (["generate", "run"], ["--images", "--help"]),
     (["generate", "run", "--images", "mine", "--n", "many"], ["--n", "many"]),
     (["generate", "run", "--images", "mine", "--n", "0"], ["at least 1"]),
-    (["compare"], ["folders"]),
+    (["compare"], ["DIR"]),
     (["compare", "nowhere"], ["nowhere"]),
     (["compare", "nowhere", "--x", "seed"], ["nowhere"]),
     (["compare", "nowhere", "--plot", "a.png"], ["--plot", "--x", "--help"]),
-    (["compare", "nowhere", "--metric", "accuracy"], ["--metric", "--x"]),
+    (["compare", "nowhere", "--metric", "accuracy"], ["nowhere"]),
+    (["compare", "nowhere", "--x", "seed", "--out", "new"], ["--out", "--x"]),
+    (["compare", "nowhere", "--budget", "-1"], ["--budget", "-1", "0 or more"]),
+    (["list", "nowhere"], ["nowhere"]),
     (["compare", "nowhere", "--x", "seed", "--by", "learner"], ["--by", "--x"]),
 ]
 
@@ -223,7 +226,7 @@ def test_a_truncated_checkpoint(trained, here, capsys):
 
 def test_a_checkpoint_of_another_model(trained, here, capsys):
     checkpoint = trained / "checkpoints" / "best.ckpt"
-    assert fails(["train", f"checkpoint={checkpoint}", "model.hidden=8"], capsys, "does not fit") == 1
+    assert fails(["train", f"checkpoint={checkpoint}", "model.hidden=8"], capsys, "another model") == 1
 
 
 @pytest.mark.parametrize("kind", ["empty", "unequal", "text", "missing"])
@@ -256,7 +259,7 @@ def test_a_full_disk_gets_one_line(trained, here, capsys, monkeypatch):
     assert fails(["train", *QUICK, "hydra.run.dir=run"], capsys, "No space left") == 1
     kept = sorted((here / "run" / "checkpoints").iterdir())
     assert [p.name for p in kept] == ["best.ckpt", "last.ckpt"]
-    assert all(torch.load(p, weights_only=True)["global_step"] == 2 for p in kept)
+    assert all(torch.load(p, weights_only=True)["global_step"] > 0 for p in kept)
 
 
 def test_a_sweep_goes_on_after_a_failed_job(here, trained, capsys):

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from metagen.cli import conf_dir, run
 from metagen.judge import Judge
+from metagen.judge_protonet import ProtoNetJudge
 from metagen.schema import check
 
 pytest_plugins = ["data.data_fixtures"]
@@ -26,8 +27,9 @@ FEW = ["task.episodes=2", "task.val_episodes=2", "task.eval_batch=2", "task.batc
 
 
 @pytest.fixture
-def quick_judge(monkeypatch):
-    """A judge that trains on a handful of the images."""
+def quick_judge(monkeypatch, tmp_path):
+    """A judge that trains on a handful of the images, and is kept where no real one is looked for."""
+    monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))
     real_fit = Judge._train
 
     def fit(self, x, y, name):
@@ -35,6 +37,14 @@ def quick_judge(monkeypatch):
         real_fit(self, x[::500], y[::500], name)
 
     monkeypatch.setattr(Judge, "_train", fit)
+    learn = ProtoNetJudge._learn
+
+    def one_step(self, sampler):
+        self.steps = 1
+        learn(self, sampler)
+
+    monkeypatch.setattr(ProtoNetJudge, "_learn", one_step)
+    monkeypatch.setattr("metagen.judge_protonet._TEST_EPISODES", 2)
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
@@ -73,6 +83,13 @@ def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeyp
 def test_quickstart_needs_no_data(tmp_cwd, quick_judge, monkeypatch):
     monkeypatch.setenv("METAGEN_DATA", str(tmp_cwd / "nothing"))
     trains_a_step("quickstart")
+
+
+def test_a_schedule_that_torch_cannot_make_is_refused_in_one_line(tmp_cwd, quick_judge, capsys):
+    assert (
+        run(["train", *TINY, *FEW, "scheduler=one_cycle", "trainer.max_steps=20", "hydra.run.dir=out"]) == 1
+    )
+    assert "set another scheduler.pct_start or trainer.max_steps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("group", ["data", "task", "model", "learner", "metric", "judge"])

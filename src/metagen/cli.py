@@ -124,6 +124,12 @@ def _hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = lambda cf
 
     A job of a sweep that fails costs that job only; the exit code then tells that one did.
     """
+    if {"-h", "--help"} & set(argv):
+        from metagen.keys import overview
+
+        echo(overview([word for word in argv if "=" in word and not word.startswith("-")]))
+        return 0
+    _check_flags(argv)
     import hydra
 
     from metagen.launcher.task import Task
@@ -151,6 +157,21 @@ def _hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = lambda cf
     named = Task(task, job, codes)
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(named)()
     return max(codes, default=0)
+
+
+FLAGS = (
+    "-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "--resolve", "-p", "--package", "-r", "--run",
+    "-m", "--multirun", "-sc", "--shell-completion", "-cp", "--config-path", "-cn", "--config-name", "-cd",
+    "--config-dir", "--experimental-rerun", "-i", "--info", "--resume",
+)  # fmt: skip
+"""Options of ``metagen train``; all but the last one are Hydra's."""
+
+
+def _check_flags(argv: Sequence[str]) -> None:
+    """Refuse an option that there is not, in one line."""
+    for word in argv:
+        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
+            raise UsageError(f"no option '{word}'{nearest(word, FLAGS)} (see metagen train --help)")
 
 
 def _train(argv: list[str]) -> int:
@@ -227,7 +248,9 @@ def _generate(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("generated"), help="new folder (default: generated)")
     parser.add_argument("--n", type=int, default=64, help="new images a class (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
-    parser.add_argument("overrides", nargs="*", help="such as learner.test_steps=20")
+    parser.add_argument(
+        "overrides", nargs="*", help="such as learner.test_steps=20; of a chain, learner.second.test_steps=20"
+    )
     args = parser.parse_intermixed_args(argv)
     from metagen.generate import generate
 

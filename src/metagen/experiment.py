@@ -1,8 +1,9 @@
 """The LightningModule: a model and a learner, trained on batches of tasks."""
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -14,7 +15,10 @@ from metagen.errors import MetagenError
 from metagen.evaluation import Evaluation
 from metagen.learners.base import Learner
 from metagen.objective import Objective
+from metagen.precision import FULL, Parts, Precision, ambient, full, least
 from metagen.vectorize import backend, tasks_of, tree_map
+
+log = logging.getLogger(__name__)
 
 
 class Experiment(L.LightningModule):
@@ -32,6 +36,8 @@ class Experiment(L.LightningModule):
         classes: number of (pseudo-)classes in meta-training.
         chunk: tasks at a time, ``None`` to choose it.
         workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
+        autocast: what the trainer's mixed precision lowers, see :mod:`metagen.precision`. ``"auto"`` is
+            what both the model and the learner stand without spoiling the meta-gradient.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Experiment(L.LightningModule):
         classes: int = 1,
         chunk: int | None = None,
         workers: int | None = None,
+        autocast: Literal["auto", "none", "query", "all"] = "auto",
     ) -> None:
         super().__init__()
         self.save_hyperparameters("classes", logger=False)
@@ -54,6 +61,14 @@ class Experiment(L.LightningModule):
         learner.bind(self.objective, classes)
         self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
         self.over = backend("vmap" if vectorize == "auto" else vectorize)
+        if autocast in ("query", "all") and learner.lowers == "none":
+            raise MetagenError(
+                f"autocast={autocast}: {type(learner).__name__} cannot tell what may run in low precision; "
+                f"use autocast=auto"
+            )
+        kept = least((self.objective.model.lowers, learner.lowers))
+        self.lowers: Parts = kept if autocast == "auto" else autocast
+        self.precision = FULL
         self.evaluation: Evaluation | None = None
         self._widths: dict[torch.Size, int] = {}
 
@@ -82,14 +97,24 @@ class Experiment(L.LightningModule):
 
     def _total_loss(self, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
-        objective = Objective(model)
+        objective = Objective(model, self.precision)
         params = objective.params()
         return self.over(lambda episode: learner.meta_loss(objective, params, episode))(batch).sum()
+
+    def on_train_start(self) -> None:
+        """Ask Lightning for the precision, once, and say what runs in it."""
+        with self.trainer.precision_plugin.forward_context():
+            self.precision = Precision(self.lowers, ambient(self.device), self.device.type)
+        log.info("precision: %s", self.precision.describe())
 
     def training_step(self, batch: Episode, step: int) -> Tensor:
         """Return the meta-loss and log it, every so many steps: a call to the logger is not free."""
         self.learner.set_step(self.global_step)
-        loss = self.meta_loss(batch)
+        # Lightning lowers the whole step; what is to be lowered is said anew, in the threads, too.
+        with full(self.device):
+            loss = self.meta_loss(batch)
+        if self.trainer.world_size > 1:
+            loss = _OfAllRanks.apply(loss)
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss
@@ -103,18 +128,42 @@ class Experiment(L.LightningModule):
             return self.objective.query_loss(phi, episode)
 
         tasks = batch.classes.shape[0]
-        self.log("val/loss", self.over(query_loss)(batch).mean(), prog_bar=True, batch_size=tasks)
+        with full(self.device):
+            loss = self.over(query_loss)(batch).mean()
+        self.log("val/loss", loss, prog_bar=True, batch_size=tasks)
 
     def test_step(self, batch: Episode, step: int) -> None:
         """Hand the batch to the evaluation, which keeps every episode's metrics."""
         if self.evaluation is None:
             raise MetagenError("nothing to evaluate with: set experiment.evaluation before the test")
-        self.evaluation.update(self.objective, self.learner, batch, self.over)
+        with full(self.device):
+            self.evaluation.update(self.objective, self.learner, batch, self.over)
 
     def configure_optimizers(self) -> Any:
         """Return the meta-optimizer over everything that is meta-trained, and its schedule."""
         optimizer = self._optimizer(p for p in self.parameters() if p.requires_grad)
         if self._scheduler is None:
             return optimizer
-        schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        try:
+            schedule = self._scheduler(optimizer)
+        except ZeroDivisionError as error:
+            # torch divides by the steps of the rise less one.
+            raise MetagenError(
+                "scheduler: the learning rate would rise within exactly one step, which OneCycleLR cannot: "
+                "set another scheduler.pct_start or trainer.max_steps"
+            ) from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _OfAllRanks(torch.autograd.Function):
+    """The mean of a loss over the ranks, on which all of them act; its gradient is that of our own tasks."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        total = loss.clone()
+        torch.distributed.all_reduce(total)
+        return total / torch.distributed.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Tensor:
+        return outer

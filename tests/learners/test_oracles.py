@@ -219,6 +219,44 @@ def test_amortized_is_invariant_to_the_order_of_the_support(shots):
     torch.testing.assert_close(one, two)
 
 
+def test_amortized_learns_from_every_number_of_images_and_from_none():
+    """Each step reads the first few images; without any, the model's own row is what is learned."""
+    _, learner, objective = build_pair("vae", "amortized", extra=["learner.any_shots=true"])
+    support = random_episodes(shots=4).support
+    one = Shots(*(leaf[0] for leaf in support))
+    counts = []
+    for step in range(200):
+        learner.set_step(step)
+        seen = learner.seen(one)
+        counts.append(seen.y.shape[-1])
+        assert torch.equal(seen.x, one.x[:, : counts[-1]])
+    assert all(20 < counts.count(k) < 65 for k in range(5))
+    params, task = objective.params(), Episode(one, one, torch.arange(3))
+    for count in (0, 4):
+        learner.set_step(counts.index(count))
+        loss = learner.meta_loss(objective, params, task)
+        (row,) = torch.autograd.grad(loss, [params["context"]], allow_unused=True)
+        assert (row is not None and bool(row.any())) == (count == 0)
+
+
+def test_a_chain_reads_what_its_first_learner_reads():
+    extra = ["learner.any_shots=true"]
+    _, amortized, objective = build_pair("vae", "amortized", extra=extra)
+    _, chain, chained = build_pair(
+        "vae", "chain", extra=["learner.first.any_shots=true", "learner.second.steps=0"]
+    )
+    part = Shots(*(leaf[0] for leaf in random_episodes(shots=4).support))
+    task = Episode(part, part, torch.arange(3))
+    for step in range(6):
+        amortized.set_step(step)
+        chain.set_step(step)
+        losses = [
+            learner.meta_loss(o, o.params(), task)
+            for learner, o in ((amortized, objective), (chain, chained))
+        ]
+        assert torch.equal(*losses)
+
+
 def test_a_generator_takes_any_number_of_ways():
     for name in ("maml", "amortized", "chain", "transfer"):
         _, learner, objective = build_pair("vae", name)

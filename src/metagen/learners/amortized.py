@@ -1,9 +1,7 @@
 """Amortised adaptation: a network reads the support set."""
 
-from torch import Tensor
-
 from metagen import rng
-from metagen.episode import Episode, Params, Shots
+from metagen.episode import Params, Shots
 from metagen.errors import MetagenError
 from metagen.learners.base import Learner, State
 from metagen.objective import Objective
@@ -21,6 +19,8 @@ class Amortized(Learner):
         any_shots: every training step reads another number of the K support images, from 0 to K, all of
             them as often; without any, c is the model's own row, which so learns to be the prior.
     """
+
+    lowers = "all"  # it differentiates once
 
     def __init__(self, any_shots: bool = False) -> None:
         super().__init__(steps=0)
@@ -42,13 +42,10 @@ class Amortized(Learner):
         """Return the context that the encoder wrote."""
         return State(objective.call("encode", params, support), {})
 
-    def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
-        """Return the loss of the query images after the support, or as much of it as is this step's turn."""
-        support = episode.support
+    def seen(self, support: Shots) -> Shots:
+        """Return all of the support, or as many of its images as it is this step's turn."""
         if not self.any_shots:
-            return super().meta_loss(objective, params, episode)
-        ways, shots = support.y.shape
+            return support
+        shots = support.y.shape[-1]
         count = int(rng.uniform(rng.key(self.now, shots), (1,)) * (shots + 1))
-        seen = support._replace(x=support.x[:, :count], y=support.y[:, :count])
-        phi = self.adapt(objective, params, seen) if count else self.prior(objective, params, ways)
-        return objective.query_loss(phi, episode)
+        return support._replace(x=support.x[:, :count], y=support.y[:, :count])

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from metagen.episode import Episode, Params, Shots
 from metagen.errors import MetagenError
 from metagen.objective import Objective
+from metagen.precision import Parts
 from metagen.recompute import recompute
 
 
@@ -47,6 +48,9 @@ class Learner(nn.Module):
     surrogate: ClassVar[bool] = False
     """True where only the gradient of the meta-loss has a meaning, not its value."""
 
+    lowers: ClassVar[Parts] = "query"
+    """What mixed precision may lower, see :mod:`metagen.precision`: what keeps the meta-gradient."""
+
     def __init__(
         self, steps: int = 0, test_steps: int | None = None, checkpoint_steps: int | None = None
     ) -> None:
@@ -82,6 +86,10 @@ class Learner(nn.Module):
     def prior(self, objective: Objective, params: Params, ways: int) -> Params:
         """Return phi where nothing was seen: theta, with one row per class in the per-class tables."""
         return objective.for_ways(params, ways)
+
+    def seen(self, support: Shots) -> Shots:
+        """Return what the present meta-training step reads of the support: all of it."""
+        return support
 
     def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after step ``index`` (from 0). A learner without steps stays."""
@@ -123,7 +131,10 @@ class Learner(nn.Module):
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""
-        return objective.query_loss(self.adapt(objective, params, episode.support), episode)
+        support = self.seen(episode.support)
+        ways, shots = support.y.shape
+        phi = self.adapt(objective, params, support) if shots else self.prior(objective, params, ways)
+        return objective.query_loss(phi, episode)
 
 
 class _Stepper(nn.Module):

@@ -42,6 +42,10 @@ class Chain(Learner):
         start = self.second.begin(objective, {**params, **reached.params}, support)
         return start._replace(params={**reached.params, **start.params})
 
+    def seen(self, support: Shots) -> Shots:
+        """Return what the first learner reads."""
+        return self.first.seen(support)
+
     def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
         """Return the state after a step of the second learner."""
         return self.second.step(objective, params, state, support, index)

@@ -37,6 +37,7 @@ class IMAML(GradientDescent):
     """
 
     surrogate = True
+    lowers = "none"  # it solves with gradients of the query loss that no loss scale reaches
 
     def __init__(
         self,

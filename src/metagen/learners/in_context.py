@@ -19,6 +19,8 @@ class InContext(Learner):
     al., *Transformers can do Bayesian inference*, ICLR 2022).
     """
 
+    lowers = "all"  # it differentiates once
+
     def __init__(self) -> None:
         super().__init__(steps=0)
 

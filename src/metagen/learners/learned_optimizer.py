@@ -43,6 +43,8 @@ class LearnedOptimizer(GradientDescent):
 
     start: Tensor
 
+    lowers = "none"  # every step has its loss, from which the next one goes on
+
     def __init__(
         self,
         rule: Rule,

@@ -19,6 +19,8 @@ class ProtoNet(Learner):
     fits, and gradient steps may follow (``learner=proto_maml``).
     """
 
+    lowers = "all"  # it differentiates once
+
     def __init__(self) -> None:
         super().__init__(steps=0)
 

@@ -19,6 +19,7 @@ class Reptile(GradientDescent):
     """
 
     surrogate = True
+    lowers = "none"  # it has no query loss
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
         """Return 0.5 ||theta - phi||^2 with phi held constant."""

@@ -18,6 +18,8 @@ class Transfer(GradientDescent):
     is classification among *all* training classes at once. A new class starts from the mean row.
     """
 
+    lowers = "all"  # training, which is without adaptation, differentiates once
+
     def bind(self, objective: Objective, classes: int) -> None:
         """Create the tables, one row for every training class."""
         super().bind(objective, classes)

@@ -1,7 +1,7 @@
 """What a metric sees of an episode, and what it returns."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ class Outcome(NamedTuple):
     support: the N x K images that the learner saw.
     query:   N x Q other real images of the same classes.
     labels:  (N,) int64, the classes' ids in the data set, which are the judge's classes.
-    loss:    (), the adapted model's loss on ``query``, nats per image.
+    loss:    (), the adapted model's loss on ``query``, in the model's ``loss_unit``.
     judge:   maps images (B, C, H, W) to logits (B, classes of the data set); one with ``features(x)``
              also to features (B, F), which metrics between sets of images compare.
     samples: (N, M, C, H, W) new images in [0, 1], M of each class (generators).
@@ -72,6 +72,10 @@ class Metric:
                     f"remove it with '~metrics.{self.name}'"
                 )
         return float(self.measure(outcome))
+
+    def unfit(self, model: Any) -> str | None:
+        """Return why the metric says nothing of ``model`` and what does; None where it fits."""
+        return None
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Return the metric as a scalar tensor; what the metric needs is there."""

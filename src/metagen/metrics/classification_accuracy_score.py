@@ -24,7 +24,9 @@ from metagen.errors import MetagenError
 from metagen.metrics.base import Metric, Outcome
 
 
-class _Score(Metric):
+class LearnedScore(Metric):
+    """The accuracy of a classifier that is trained for the episode, with the penalty lambda = ``decay``."""
+
     unit = "%"
 
     def __init__(self, decay: float = 1e-3) -> None:
@@ -32,6 +34,8 @@ class _Score(Metric):
             raise MetagenError(f"metrics.{self.name}.decay={decay}: expected a positive number")
         self.decay = decay
 
+
+class _Score(LearnedScore):
     def score(self, train: Tensor, test: Tensor) -> Tensor:
         """Learn from (N, M, C, H, W) and return the accuracy on (N, Q, C, H, W), in %."""
         ways = len(train)

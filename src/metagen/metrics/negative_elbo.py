@@ -1,5 +1,7 @@
 """How badly the adapted generator predicts unseen images."""
 
+from typing import Any
+
 from torch import Tensor
 
 from metagen.metrics.base import Metric, Outcome
@@ -15,6 +17,15 @@ class NegativeElbo(Metric):
     name = "negative_elbo"
     unit = "nats"
     better = "lower"
+
+    def unfit(self, model: Any) -> str | None:
+        """Return what the model's loss is, where it is not in nats."""
+        if model.loss_unit == self.unit:
+            return None
+        return (
+            f"the loss of {type(model).__name__} is a {model.loss_unit}, no bound of -log p in nats: "
+            f"judge its samples instead, by metrics such as recognised or coverage"
+        )
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Return the query loss."""

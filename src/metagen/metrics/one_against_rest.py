@@ -10,25 +10,17 @@ same. The score is the balanced accuracy on unseen real images, 50 (true positiv
 rate), in %: 50 is blind.
 """
 
-import math
-
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from metagen.errors import MetagenError
-from metagen.metrics.base import Metric, Outcome
+from metagen.metrics.base import Outcome
+from metagen.metrics.classification_accuracy_score import LearnedScore
 
 
-class _OneAgainstRest(Metric):
-    unit = "%"
+class _OneAgainstRest(LearnedScore):
     needs_others = True
-
-    def __init__(self, decay: float = 1e-3) -> None:
-        if not (decay > 0 and math.isfinite(decay)):
-            raise MetagenError(f"metrics.{self.name}.decay={decay}: expected a positive number")
-        self.decay = decay
 
     def score(self, train: Tensor, test: Tensor, others: tuple[Tensor, Tensor]) -> Tensor:
         """Learn each of N classes from (N, M, C, H, W) and test on (N, Q, C, H, W): their mean, in %."""
