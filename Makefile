@@ -1,9 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format typecheck benchmark profile clean
+.PHONY: help setup run demo test lint format typecheck benchmark profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEMO := experiment=omniglot_to_mnist task.episodes=4 trainer.val_check_interval=500 \
+	'metric@task.metric=[negative_elbo,diversity,memorisation]'
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,6 +28,18 @@ $(STAMP): pyproject.toml
 run: setup ## Train and evaluate the quickstart experiment
 	@$(BIN)/metagen train experiment=quickstart
 
+demo: setup ## Draw a symbol and see new ones (trains two small runs first, once)
+	@$(BIN)/python -c 'import gradio' 2>/dev/null || if command -v uv >/dev/null 2>&1; then \
+		uv pip install --quiet --python $(BIN)/python -e '.[demo]'; \
+	else \
+		$(BIN)/python -m pip install --quiet -e '.[demo]'; \
+	fi
+	@test -f outputs/demo/chain/metrics.json || $(BIN)/metagen train $(DEMO) learner=chain \
+		trainer.max_steps=2000 hydra.run.dir=outputs/demo/chain
+	@test -f outputs/demo/scratch/metrics.json || $(BIN)/metagen train $(DEMO) learner=scratch \
+		hydra.run.dir=outputs/demo/scratch
+	@$(BIN)/metagen demo outputs/demo/chain outputs/demo/scratch
+
 test: setup ## Run the tests
 	@$(BIN)/pytest
 
@@ -43,6 +57,18 @@ benchmark: setup ## Time the sampler and the training step beside peers (benchma
 
 profile: setup ## Show where the time of a training loop goes
 	@$(BIN)/python benchmarks/profile_loop.py
+
+docs: setup ## Build the guide into docs/_build/index.html, strictly
+	@$(BIN)/python -c 'import sphinx, furo, myst_parser' 2>/dev/null || if command -v uv >/dev/null 2>&1; then \
+		uv pip install --quiet --python $(BIN)/python --group docs; \
+	else \
+		$(BIN)/python -m pip install --quiet --group docs; \
+	fi
+	@$(BIN)/python -m sphinx -q -n -W --keep-going -d docs/_build/.doctrees docs docs/_build
+	@echo docs/_build/index.html
+
+figures: setup ## Write the figures of README and guide anew from benchmarks/results
+	@$(BIN)/python docs/tools/figures.py
 
 clean: ## Remove the environment and caches, never outputs or data
 	rm -rf .venv dist build .pytest_cache .ruff_cache .mypy_cache
