@@ -41,7 +41,7 @@ demo: setup ## Draw a symbol and see new ones (trains two small runs first, once
 	@$(BIN)/metagen demo outputs/demo/chain outputs/demo/scratch
 
 test: setup ## Run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,5 +1,8 @@
 """What the tests share: composing configurations, drawing random episodes."""
 
+import copy
+import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,10 @@ from metagen.cli import conf_dir
 from metagen.episode import Episode, Shots
 from metagen.errors import MetagenError
 from metagen.objective import Objective
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Tests that run beside each other share the cores.
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
 
 
 def choices(group: str) -> list[str]:
@@ -50,14 +57,20 @@ def narrow(node):
     }
 
 
+@cache
+def _node(group, *overrides):
+    return OmegaConf.to_container(composed(*overrides)[group], resolve=True)
+
+
 def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
     """Model, learner and objective in float64, bound; raises MetagenError where they do not fit."""
-    cfg = composed(f"model={model_name}", f"learner={learner_name}", f"task.ways={ways}", *extra)
+    of_model, of_learner, ways = [f"model={model_name}"], [f"learner={learner_name}"], f"task.ways={ways}"
+    if extra:
+        # They may name keys of both.
+        of_model = of_learner = [*of_model, *of_learner, *extra]
     torch.manual_seed(0)
-    model, learner = (
-        instantiate(narrow(OmegaConf.to_container(cfg.model, resolve=True))),
-        instantiate(cfg.learner),
-    )
+    model = instantiate(narrow(copy.deepcopy(_node("model", *of_model, ways))))
+    learner = instantiate(copy.deepcopy(_node("learner", *of_learner, ways)))
     objective = Objective(model.double())
     learner.bind(objective, classes)
     for module in learner.modules():

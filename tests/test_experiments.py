@@ -26,10 +26,15 @@ TINY = [
 FEW = ["task.episodes=2", "task.val_episodes=2", "task.eval_batch=2", "task.batch=2"]
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def quick_judge(monkeypatch, tmp_path):
+def quick_judge(monkeypatch, own_cache):
     """A judge that trains on a handful of the images, and is kept where no real one is looked for."""
-    monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("METAGEN_CACHE", str(own_cache))
     real_fit = Judge._train
 
     def fit(self, x, y, name):
@@ -65,7 +70,12 @@ def test_what_was_tuned_composes_with_its_experiment_and_learner(name):
 
 
 def trains_a_step(name):
-    few = FEW if "shots" in composed(f"experiment={name}").task else []
+    cfg = composed(f"experiment={name}")
+    few = FEW if "shots" in cfg.task else []
+    if cfg.task.get("test_ways"):
+        few = [*few, "task.test_ways=2"]
+    if "importance_samples" in (cfg.get("likelihood") or {}):
+        few = [*few, "likelihood.importance_samples=2"]
     assert run(["train", f"experiment={name}", *TINY, *few, "hydra.run.dir=out"]) == 0
     with open("out/metrics.json") as file:
         record = json.load(file)
