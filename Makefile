@@ -1,9 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint format typecheck benchmark profile docs figures clean
+.PHONY: help setup run demo browser test lint format typecheck benchmark profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
 DEMO := experiment=omniglot_to_mnist task.episodes=4 trainer.val_check_interval=500 \
 	'metric@task.metric=[negative_elbo,diversity,memorisation]'
 
@@ -15,30 +16,24 @@ setup: $(STAMP) ## Make .venv and install metagen with its development tools
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "metagen needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
-	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) .venv \
-		&& uv pip install --quiet --python $(BIN)/python -e . --group dev; \
-	else \
-		$(PYTHON) -m venv .venv \
-		&& $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' \
-		&& $(BIN)/python -m pip install --quiet -e . --group dev; \
-	fi
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python $(PYTHON) .venv; \
+	else $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'; fi
+	@$(INSTALL) -e . --group dev
 	@touch $@
 
 run: setup ## Train and evaluate the quickstart experiment
 	@$(BIN)/metagen train experiment=quickstart
 
 demo: setup ## Draw a symbol and see new ones (trains two small runs first, once)
-	@$(BIN)/python -c 'import gradio' 2>/dev/null || if command -v uv >/dev/null 2>&1; then \
-		uv pip install --quiet --python $(BIN)/python -e '.[demo]'; \
-	else \
-		$(BIN)/python -m pip install --quiet -e '.[demo]'; \
-	fi
+	@$(BIN)/python -c 'import gradio' 2>/dev/null || $(INSTALL) -e '.[demo]'
 	@test -f outputs/demo/chain/metrics.json || $(BIN)/metagen train $(DEMO) learner=chain \
 		trainer.max_steps=2000 hydra.run.dir=outputs/demo/chain
 	@test -f outputs/demo/scratch/metrics.json || $(BIN)/metagen train $(DEMO) learner=scratch \
 		hydra.run.dir=outputs/demo/scratch
 	@$(BIN)/metagen demo outputs/demo/chain outputs/demo/scratch
+
+browser: setup ## Install what the tests of the page need beside Chromium
+	@$(INSTALL) -e '.[demo]' playwright
 
 test: setup ## Run the tests
 	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
@@ -59,11 +54,7 @@ profile: setup ## Show where the time of a training loop goes
 	@$(BIN)/python benchmarks/profile_loop.py
 
 docs: setup ## Build the guide into docs/_build/index.html, strictly
-	@$(BIN)/python -c 'import sphinx, furo, myst_parser' 2>/dev/null || if command -v uv >/dev/null 2>&1; then \
-		uv pip install --quiet --python $(BIN)/python --group docs; \
-	else \
-		$(BIN)/python -m pip install --quiet --group docs; \
-	fi
+	@$(BIN)/python -c 'import sphinx, furo, myst_parser' 2>/dev/null || $(INSTALL) --group docs
 	@$(BIN)/python -m sphinx -q -n -W --keep-going -d docs/_build/.doctrees docs docs/_build
 	@echo docs/_build/index.html
 

@@ -20,7 +20,9 @@ from metagen.objective import Objective
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # Tests that run beside each other share the cores.
-    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+    THREADS = max(1, torch.get_num_threads() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    torch.set_num_threads(THREADS)
+    os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of the processes that they start
 
 
 def choices(group: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from pathlib import Path
 
 import pytest
 from conftest import choices, composed
@@ -76,6 +77,10 @@ def trains_a_step(name):
         few = [*few, "task.test_ways=2"]
     if "importance_samples" in (cfg.get("likelihood") or {}):
         few = [*few, "likelihood.importance_samples=2"]
+    if cfg.checkpoint:
+        # Where the experiment that it goes on from leaves it.
+        _, start, *_ = Path(cfg.checkpoint).parts
+        assert run(["train", f"experiment={start}", *TINY, *few]) == 0
     assert run(["train", f"experiment={name}", *TINY, *few, "hydra.run.dir=out"]) == 0
     with open("out/metrics.json") as file:
         record = json.load(file)

@@ -37,7 +37,7 @@ ANSWERED = """([count, all]) => {
 }"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def needed():
     """Skip where something is missing, and say what."""
     missing = [name for name in ("gradio", "playwright") if importlib.util.find_spec(name) is None]
@@ -48,7 +48,7 @@ def needed():
         pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(needed, run_folders):
     """``metagen demo`` as a user starts it, and stops it with Ctrl-C."""
     with socket.socket() as free:
@@ -69,7 +69,7 @@ def address(needed, run_folders):
     assert "Traceback" not in out + err, "no visitor made the server fail"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(needed):
     from playwright.sync_api import sync_playwright
 
@@ -87,7 +87,7 @@ class Visitor:
     def __init__(self, browser, address):
         self.context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.asked, self.errors = [], []
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
