@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from test_cli import fails
 
 from metagen.cli import conf_dir, run
@@ -67,6 +68,17 @@ def edit(path, old, new):
 
 def contents(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_run_is_repeated_with_as_many_threads_as_it_had(here, capsys):
+    own = torch.get_num_threads()
+    try:
+        torch.set_num_threads(own + 1)
+        assert run(["reproduce", "sweep/3"]) == 0
+        assert torch.get_num_threads() == own
+        assert "identical" in capsys.readouterr().out
+    finally:
+        torch.set_num_threads(own)
 
 
 def test_a_run_is_repeated_bit_by_bit_in_a_folder_of_its_own(here, capsys):

@@ -1,10 +1,12 @@
 """Run a finished run again and lay its metrics beside the old ones: the job behind ``metagen reproduce``."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -68,6 +70,7 @@ class Reproduction:
             write_text(saved / "config.yaml", OmegaConf.to_yaml(config))
             write_text(saved / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(self.parts.overrides)))
         self._restate()
+        self._share_threads()
         return config
 
     def _restate(self) -> None:
@@ -78,6 +81,12 @@ class Reproduction:
         with read_write(hydra), open_dict(hydra):
             hydra.overrides.task = self.parts.overrides
             hydra.runtime.choices.update(old if "experiment" not in groups else {})
+
+    def _share_threads(self) -> None:
+        """Take as many threads as the run had: sums over another number of them are rounded differently."""
+        threads = self.old.get("machine", {}).get("threads")
+        if isinstance(threads, int) and 0 < threads <= (os.cpu_count() or 1):
+            torch.set_num_threads(threads)
 
     def after(self) -> tuple[str, bool]:
         """Return old and new metrics side by side with a verdict, and False where they should not differ."""
