@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from metagen.cli import run
 
@@ -23,6 +25,9 @@ QUICK = [
     "model.channels=8",
     "model.hidden=32",
 ]
+
+
+START = "_hparams_/session_start_info"
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +317,16 @@ def test_help_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, "nor metagen train --help"
     assert "learner:" in done.stdout
+
+
+def test_tensorboard_compares_runs_by_what_was_chosen(trained):
+    """The HParams tab sorts by these names: a choice under its group's, the values of a recipe, no more."""
+    logs = [EventAccumulator(str(path)).Reload() for path in trained.glob("events*")]
+    (kept,) = (log for log in logs if START in log.summary_metadata)
+    content = kept.summary_metadata[START].plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert values["learner"].string_value == "chain"
+    assert values["model"].string_value == "vae"
+    assert {"seed", "task.shots", "optimizer.lr"} <= set(values)
+    assert not [name for name in values if name.endswith("_target_") or name.startswith(("judge", "hydra"))]
+    assert "test/diversity" in kept.Tags()["scalars"]

@@ -25,7 +25,7 @@ from metagen.evaluation import Evaluation
 from metagen.guard import instantiate
 from metagen.guard_steps import SkipBadSteps, advice
 from metagen.launcher.prune import pruning
-from metagen.record import flatten, write_record
+from metagen.record import hyperparameters, write_record
 from metagen.report.table import likelihood_table, metrics_table
 from metagen.resume import held, resumes
 
@@ -176,7 +176,8 @@ def _to_tensorboard(
 ) -> None:
     """Log hyperparameters with the test metrics, the adaptation curves and the samples."""
     assert isinstance(trainer.logger, TensorBoardLogger)
-    trainer.logger.log_hyperparams(flatten(OmegaConf.to_container(cfg, resolve=True)), means)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    trainer.logger.log_hyperparams(hyperparameters(plain, HydraConfig.get().runtime.choices), means)
     writer = trainer.logger.experiment
     for point in evaluation.curve():
         for name, value in point["metrics"].items():
