@@ -7,14 +7,19 @@ One meta-gradient of a few tasks is taken in float32, with the query loss lowere
 lowered: its cosine to that in float32, and how many times as fast the step is. ``auto`` is what
 ``autocast=auto`` chooses; the exit code tells whether that keeps a cosine of 0.99 everywhere. On a CPU
 without bf16 units the speeds say nothing but that.
+
+Then both are trained from the same start on the same episodes, in float32 and as ``auto`` chooses, and
+their loss on new episodes, in float32, is the final metric (``loss float32`` and ``loss auto``, after so
+many ``steps``; ``loss before`` is that of the start). Where ``auto`` lowers nothing they are one run.
 """
 
 import argparse
+import copy
 import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,8 +51,16 @@ COLUMNS = (
     "speed query",
     "speed all",
     "ms float32",
+    "steps",
+    "loss before",
+    "loss float32",
+    "loss auto",
     "note",
 )
+MOST_STEPS, SECONDS = 30, 6.0
+"""A training takes as many steps as fit into so many seconds, at most so many."""
+NEW = 10_000
+"""Number of the first episodes on which the trained ones are judged: none of training's."""
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -56,8 +69,10 @@ def pairs() -> list[tuple[str, str]]:
     return [(model, learner) for model in groups[0] for learner in groups[1]]
 
 
-def built(model: str, learner: str, width: int, device: str, tasks: int) -> tuple[Experiment, Episode]:
-    """Return a pair as an experiment on real digits, its widths divided by ``width``, and a batch for it.
+def built(
+    model: str, learner: str, width: int, device: str, tasks: int
+) -> tuple[Experiment, Callable[[int], Episode]]:
+    """Return a pair as an experiment on real digits, its widths divided by ``width``, and batches by number.
 
     Raises:
         MetagenError: the model and the learner do not fit.
@@ -80,7 +95,10 @@ def built(model: str, learner: str, width: int, device: str, tasks: int) -> tupl
         if getattr(module, "steps", 0) > STEPS:
             module.steps = STEPS
     experiment = Experiment(net, method, torch.optim.SGD, classes=len(data.streams.train.classes))
-    batch = tree_map(lambda leaf: leaf.to(device), data.streams.train.batch(0))
+
+    def batch(number: int) -> Episode:
+        return tree_map(lambda leaf: leaf.to(device), data.streams.train.batch(number))
+
     return experiment.to(device), batch
 
 
@@ -100,6 +118,39 @@ def gradient(experiment: Experiment, batch: Episode, precision: Precision) -> Te
     return torch.cat([p.grad.flatten() for p in experiment.parameters() if p.grad is not None])
 
 
+def trained(
+    experiment: Experiment, batch: Callable[[int], Episode], how: Precision, steps: int, judge: Precision
+) -> float:
+    """Return the loss on new episodes after training from the present weights, which stay as they are."""
+    start = copy.deepcopy(experiment.state_dict())
+    optimizer = torch.optim.Adam([p for p in experiment.parameters() if p.requires_grad], 1e-3)
+    for number in range(steps):
+        torch.manual_seed(number)
+        gradient(experiment, batch(number), how)
+        torch.nn.utils.clip_grad_norm_(experiment.parameters(), 1.0)
+        optimizer.step()
+    experiment.precision = judge
+    with full(experiment.device):
+        losses = [experiment.meta_loss(batch(NEW + number)).item() for number in range(4)]
+    experiment.load_state_dict(start)
+    return sum(losses) / len(losses)
+
+
+def final(
+    experiment: Experiment, batch: Callable[[int], Episode], how: dict[str, Precision], seconds: float
+) -> dict[str, Any]:
+    """Return the final metric of a training in float32 and as ``auto`` chooses, and that of the start."""
+    steps = max(1, min(MOST_STEPS, int(SECONDS / seconds)))
+    run = partial(trained, experiment, batch, judge=how["none"])
+    plain, auto = run(how=how["none"], steps=steps), experiment.lowers
+    return {
+        "steps": steps,
+        "loss before": run(how=how["none"], steps=0),
+        "loss float32": plain,
+        "loss auto": plain if auto == "none" else run(how=how[auto], steps=steps),
+    }
+
+
 def rows(
     chosen: list[str], width: int, device: str, dtype: torch.dtype, rounds: int
 ) -> Iterator[dict[str, Any]]:
@@ -107,14 +158,14 @@ def rows(
         if chosen and not {model, learner} <= set(chosen) and not {f"{model}+{learner}"} & set(chosen):
             continue
         try:
-            experiment, batch = built(model, learner, width, device, 2)
+            experiment, batches = built(model, learner, width, device, 2)
         except MetagenError:
             continue
         if not experiment.learner.meta_trained:
             continue
         found: dict[str, Tensor] = {}
         how = {parts: Precision(parts, dtype, device) for parts in LEVELS}
-        take = {parts: partial(_keep, found, parts, experiment, batch, how[parts]) for parts in LEVELS}
+        take = {parts: partial(_keep, found, parts, experiment, batches(0), how[parts]) for parts in LEVELS}
         row = {"model": model, "learner": learner, "auto": experiment.lowers}
         try:
             seconds = in_turns(take, rounds, device)
@@ -124,7 +175,8 @@ def rows(
             seconds = in_turns(take, rounds, device)
         row |= {f"cosine {parts}": _cosine(found[parts], found["none"]) for parts in seconds}
         row |= {f"speed {parts}": seconds["none"] / value for parts, value in seconds.items()}
-        yield row | {"cosine auto": row[f"cosine {experiment.lowers}"], "ms float32": 1e3 * seconds["none"]}
+        row |= {"cosine auto": row[f"cosine {experiment.lowers}"], "ms float32": 1e3 * seconds["none"]}
+        yield row | final(experiment, batches, how, seconds["none"])
 
 
 def _keep(found: dict[str, Tensor], parts: str, *how: Any) -> None:
