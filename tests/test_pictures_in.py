@@ -228,3 +228,12 @@ def test_bad_folders_are_one_line_errors(tmp_path: Path, how: str, says: str) ->
     with pytest.raises(MetagenError, match=says) as caught:
         read_classes(root)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_picture_is_named_and_not_counted(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(255 * np.eye(28, dtype=np.uint8)).save(tmp_path / name / "1.png")
+    (tmp_path / "a" / "notes.txt").write_text("drawn on Monday")
+    with pytest.raises(MetagenError, match=r"notes\.txt is not an image"):
+        read_classes(tmp_path)

@@ -58,11 +58,12 @@ def read_classes(
     for name, paths in files.items():
         if not paths:
             raise MetagenError(f"class folder {root / name} holds no images")
+    # First, so that a file that is no picture is named and not counted.
+    images = [[read_image(path, size, crop) for path in paths] for paths in files.values()]
     counts = {name: len(paths) for name, paths in files.items()}
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise MetagenError(f"every class in {root} needs the same number of images, not {text}")
-    images = [[read_image(path, size, crop) for path in paths] for paths in files.values()]
     return np.stack([np.stack(row) for row in images]), list(files)
 
 
