@@ -48,6 +48,11 @@ def needed():
         pytest.skip(reason)
 
 
+def listens_to_ctrl_c():
+    """In the background of a shell, tests are started with SIGINT ignored, and so would be the server."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def address(needed, run_folders):
     """``metagen demo`` as a user starts it, and stops it with Ctrl-C."""
@@ -57,14 +62,18 @@ def address(needed, run_folders):
     runs = [str(run_folders[name]) for name in ("amortized", "reptile", "in_context")]
     code = "from metagen.cli import main; main()"
     command = [sys.executable, "-c", code, "demo", *runs, "--port", port]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=listens_to_ctrl_c) as server:
         line = server.stdout.readline()
         try:
             assert line.startswith(f"http://127.0.0.1:{port}"), line + server.stderr.read()
             yield line.split()[0]
         finally:
             server.send_signal(signal.SIGINT)
-            out, err = server.communicate(timeout=30)
+            try:
+                out, err = server.communicate(timeout=30)
+            finally:
+                server.kill()
     assert server.returncode == 0, err
     assert "Traceback" not in out + err, "no visitor made the server fail"
 
