@@ -234,6 +234,12 @@ def test_a_checkpoint_of_another_model(trained, here, capsys):
     assert fails(["train", f"checkpoint={checkpoint}", "model.hidden=8"], capsys, "another model") == 1
 
 
+def test_scratch_from_a_checkpoint_is_called_fine_tuning(trained, here, capsys):
+    checkpoint = trained / "checkpoints" / "best.ckpt"
+    assert run(["train", *QUICK, "learner=scratch", f"checkpoint={checkpoint}"]) == 0
+    assert "fine-tuning, not training from scratch" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["empty", "unequal", "text", "missing"])
 def test_bad_picture_folders(kind, trained, here, capsys):
     images = here / "mine"

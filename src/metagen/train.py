@@ -65,6 +65,8 @@ def _train(cfg: DictConfig, folder: Path, echo: Callable[[str], Any]) -> float:
         echo(f"goes on from step {steps} ({start})")
     elif cfg.checkpoint:
         start_from(parts.experiment, cfg.checkpoint)
+        if not parts.experiment.learner.meta_trained:
+            echo(f"starts as {cfg.checkpoint}: this is fine-tuning, not training from scratch")
     validated, meta_trained = parts.data.streams.val is not None, parts.experiment.learner.meta_trained
     with ranks.together(cfg) if meta_trained else nullcontext():
         trainer = _trainer(cfg, folder, [keeper, skips, *pruning()], steps)
