@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from test_cli import fails
 
 from metagen.cli import conf_dir, run
+from metagen.errors import MetagenError
 from metagen.recompose import recompose
 from metagen.reproduce import Reproduction, expected, results, side_by_side
 
@@ -179,6 +181,17 @@ def test_paths_of_another_machine(runs, here, capsys, monkeypatch):
     words = ["checkpoint=/elsewhere/best.ckpt", "not on this machine", "checkpoint=FILE"]
     assert fails(["reproduce", "sweep/3"], capsys, *words) == 1
     assert not Path("outputs").exists()
+
+
+def test_the_checkpoint_of_the_same_seed(here):
+    config = Path("sweep/3/.hydra/config.yaml")
+    edit(config, "checkpoint: null", "checkpoint: start/${seed}/best.ckpt")
+    path = Path("start") / str(OmegaConf.load(config).seed) / "best.ckpt"
+    with pytest.raises(MetagenError, match=f"checkpoint={path} is not on this machine"):
+        recompose(Path("sweep/3"))
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert recompose(Path("sweep/3")).config["checkpoint"] == "start/${seed}/best.ckpt"
 
 
 def test_a_strangers_run_runs_no_code(here, capsys):

@@ -181,7 +181,7 @@ def _settle(config: Config) -> dict[str, tuple[Any, Any]]:
                 assert isinstance(node, dict)
                 node[key] = here
                 moved[f"{name}.{key}"] = (path, here or "the default")
-    path = config.get("checkpoint")
+    path = OmegaConf.select(OmegaConf.create(config), "checkpoint")
     if isinstance(path, str) and not Path(path).is_file():
         raise MetagenError(f"checkpoint={path} is not on this machine: say where it is, as checkpoint=FILE")
     return moved
