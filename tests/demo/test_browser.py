@@ -202,6 +202,16 @@ def test_who_draws_on_does_not_wait_for_the_answer_to_what_was_there_before(visi
     assert visitor.save()[2]["support"].shape == (5, 28, 28)
 
 
+def test_a_stream_that_is_closed_too_early(visitor):
+    def close(route):
+        body = f"data: {json.dumps({'msg': 'close_stream'})}\n\n"
+        route.fulfill(body=body, content_type="text/event-stream")
+
+    visitor.page.route("**/queue/data*", close, times=1)
+    visitor.draw(0, SEVEN)
+    visitor.draw(1, SEVEN)
+
+
 def test_undo_and_clear(visitor):
     visitor.draw(0, SEVEN)
     visitor.draw(2, CROSS)
