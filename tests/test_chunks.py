@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import FEW_SHOT, META_TRAINED, build_pair, random_episodes
 
-from metagen.chunks import LARGEST, WIDEST, plan, replica, width
+from metagen.chunks import LARGEST, NARROW, WIDEST, plan, replica, width
 from metagen.episode import Shots
 from metagen.errors import MetagenError
 from metagen.experiment import Experiment
@@ -46,6 +46,14 @@ def test_wide_tasks_come_in_small_chunks():
     for size, chunk in ((1, LARGEST), (WIDEST // 4, 4), (WIDEST * 9, 1)):
         assert plan(1000, CPU, workers=2, width=lambda size=size: size).chunk == chunk
     assert plan(1000, CPU, chunk=5, width=lambda: pytest.fail("not asked for")).chunk == 5
+
+
+def test_narrow_tasks_go_at_once():
+    most = NARROW // 64
+    assert plan(64, CPU, width=lambda: most) == (64, 1)
+    assert plan(64, CPU, width=lambda: most + 1).chunk <= LARGEST
+    assert plan(64, CPU, workers=2, width=lambda: 1) == (LARGEST, 2)
+    assert plan(64, CPU, chunk=8, width=lambda: pytest.fail("not asked for")).chunk == 8
 
 
 def test_the_width_is_that_of_the_largest_activation():

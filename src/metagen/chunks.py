@@ -21,6 +21,8 @@ LARGEST = 16
 """Tasks of a chunk on a CPU at most: fewer do not hide the interpreter."""
 WIDEST = 2**27
 """Bytes of the largest tensor of a chunk on a CPU, at most: more fall out of its caches."""
+NARROW = 5 * 2**22
+"""Bytes of the largest tensor of a whole batch on a CPU, up to which a step waits for the interpreter."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -46,8 +48,9 @@ def plan(
     """Return a plan for ``tasks`` tasks; what is not ``None`` is kept.
 
     On an accelerator all tasks go at once. On a CPU there is a worker for every thread of torch's that
-    finds work, and a chunk has at most ``LARGEST`` tasks and ``WIDEST`` bytes in a tensor; ``width`` tells
-    the bytes of the largest tensor of one task, where it matters.
+    finds work, and a chunk has at most ``LARGEST`` tasks and ``WIDEST`` bytes in a tensor; but a batch of at
+    most ``NARROW`` bytes goes at once, too, since threads would take turns at the interpreter. ``width``
+    tells the bytes of the largest tensor of one task, where it matters.
 
     Raises:
         MetagenError: a size below 1, or several workers on an accelerator.
@@ -61,6 +64,8 @@ def plan(
                 f"workers={workers} on {device.type}: threads help a CPU only, use workers=null"
             )
         return Plan(chunk or tasks, 1)
+    if chunk is None and workers is None and tasks > 1 and width is not None and tasks * width() <= NARROW:
+        return Plan(tasks, 1)
     if torch.is_autocast_enabled("cpu"):
         workers = 1  # a thread would not inherit it
     if workers is None:
