@@ -54,7 +54,7 @@ profile: setup ## Show where the time of a training loop goes
 	@$(BIN)/python benchmarks/profile_loop.py
 
 docs: setup ## Build the guide into docs/_build/index.html, strictly
-	@$(BIN)/python -c 'import sphinx, furo, myst_parser' 2>/dev/null || $(INSTALL) --group docs
+	@$(BIN)/python -c 'import sphinx, furo, myst_parser, latex2mathml' 2>/dev/null || $(INSTALL) --group docs
 	@$(BIN)/python -m sphinx -q -n -W --keep-going -d docs/_build/.doctrees docs docs/_build
 	@echo docs/_build/index.html
 

@@ -15,7 +15,8 @@ from metagen import __version__  # noqa: E402
 
 project, author = "metagen", "the authors of metagen"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "tools.mathml"]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build", "tools"]
 html_theme, html_title = "furo", f"metagen {__version__}"
 html_copy_source = False
@@ -42,6 +43,8 @@ ORIGINAL: dict[str, list[str]] = {}
 
 def _plain(app: Any, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Give docstrings the marks that they do without: lists of fields, code, stars and bars as they are."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()  # the list of the tuple's docstring says what the field is
     listed = _fields(lines) if kind == "class" else lines
     blocks = re.split(r"(^[ ]*\.\. math::.*\n(?:[ ]*\n|[ ]+.*\n?)*)", "\n".join(listed) + "\n", flags=re.M)
     text = "".join(b if b.lstrip().startswith(".. math::") else _escaped(b) for b in blocks)
