@@ -198,6 +198,9 @@ MISTAKES = [
     (["compare", "nowhere", "--x", "seed", "--out", "new"], ["--out", "--x"]),
     (["compare", "nowhere", "--budget", "-1"], ["--budget", "-1", "0 or more"]),
     (["list", "nowhere"], ["nowhere"]),
+    (["train", "-m", "seed=0,1", "hydra.launcher.jobs=0"], ["hydra.launcher.jobs=0", "1 or more"]),
+    (["train", "-m", "seed=0,1", "hydra.launcher.jbos=1"], ["hydra.launcher.jobs"]),
+    (["train", "-m", "learner=reptile", "learner.stps=1,2"], ["learner.steps"]),
     (["compare", "nowhere", "--x", "seed", "--by", "learner"], ["--by", "--x"]),
 ]
 
@@ -207,6 +210,13 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(argv, words, tmp_cwd, capsys
     monkeypatch.setattr("urllib.request.urlopen", _no_network)
     monkeypatch.setattr("sys.argv", ["metagen", *argv])
     assert fails(argv, capsys, *words) in (1, 2)
+    assert list(tmp_cwd.iterdir()) == []
+
+
+def test_no_gpu(tmp_cwd, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["metagen", "train", "trainer=gpu"])
+    assert fails(["train", "trainer=gpu"], capsys, "no GPU", "trainer=cpu") == 1
     assert list(tmp_cwd.iterdir()) == []
 
 

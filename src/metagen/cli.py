@@ -149,7 +149,11 @@ def _hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = lambda cf
     sys.argv = ["metagen", *argv]
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     named = Task(task, job, codes)
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(named)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(named)()
+    except Exception:
+        named.refused()
+        raise
     return max(codes, default=0)
 
 

@@ -90,14 +90,15 @@ def _config_error(errors: list[Any]) -> str:
 
 def _unknown_key(key: str) -> str:
     """Name the known key that is closest to an unknown one."""
-    known = [k for k in _keys(_default_config()) if k != key and not k.rpartition(".")[2].startswith("_")]
+    every = _keys(_default_config(key.startswith("hydra.")))
+    known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)
     return f"no key '{key}'{hint or '; see metagen train --help'}"
 
 
-def _default_config() -> Any:
+def _default_config(of_hydra: bool = False) -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -108,9 +109,9 @@ def _default_config() -> Any:
     chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[\w/@]+=[\w/]+", word)]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
-            cfg = compose("config", chosen)
+            cfg = compose("config", chosen, return_hydra_config=of_hydra)
         except HydraException:
-            cfg = compose("config")
+            cfg = compose("config", return_hydra_config=of_hydra)
     return OmegaConf.to_container(cfg, resolve=False)
 
 

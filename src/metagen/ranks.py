@@ -168,6 +168,19 @@ def _surroundings(threads: int, variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
+def check_accelerator(trainer: Mapping[str, Any]) -> None:
+    """Refuse a trainer on a GPU where torch finds none.
+
+    Raises:
+        MetagenError: there is none.
+    """
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise MetagenError(
+            f"trainer.accelerator={trainer['accelerator']}: torch finds no GPU here; use trainer=cpu, "
+            f"or install a torch that supports yours"
+        )
+
+
 def on_cpu(trainer: Mapping[str, Any]) -> bool:
     """Return whether a trainer would run on a CPU here."""
     return trainer["accelerator"] == "cpu" or not torch.cuda.is_available()

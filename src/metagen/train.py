@@ -49,7 +49,7 @@ def train(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
         TrainingInterruptedError: a signal; ``checkpoints/last.ckpt`` is written.
     """
     ranks.check(cfg)
-    _check_precision(cfg)
+    _check_device(cfg)
     one_of_several = ranks.LAUNCHED in os.environ or ranks.started_elsewhere()
     with nullcontext() if one_of_several else held(run_folder()):
         return _train(cfg, run_folder(), echo)
@@ -91,6 +91,7 @@ def _train(cfg: DictConfig, folder: Path, echo: Callable[[str], Any]) -> float:
 
 def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     """Evaluate the checkpoint ``cfg.checkpoint`` on the test episodes, in a folder of its own."""
+    ranks.check_accelerator(cfg.trainer)
     parts, folder = build(cfg), run_folder()
     steps = load_checkpoint(parts.experiment, cfg.checkpoint)
     digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
@@ -98,8 +99,9 @@ def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     return _evaluate(cfg, _trainer(ranks.alone(cfg), folder), parts, folder, training, echo)
 
 
-def _check_precision(cfg: DictConfig) -> None:
-    """Refuse a precision that the device or the optimizer does not stand."""
+def _check_device(cfg: DictConfig) -> None:
+    """Refuse a device that is not here, and a precision that the device or the optimizer does not stand."""
+    ranks.check_accelerator(cfg.trainer)
     clipped, fused = bool(cfg.trainer.get("gradient_clip_val")), bool(cfg.optimizer.get("fused"))
     precision.check(cfg.trainer.precision, ranks.on_cpu(cfg.trainer), clipped, fused, cfg.chunk)
 

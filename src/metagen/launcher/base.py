@@ -40,7 +40,7 @@ class SweepLauncher(Launcher):
         """Take what Hydra has composed for the sweep as a whole."""
         assert isinstance(task_function, Task)
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
+        self.root = task_function.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run a batch of jobs to their ends.
