@@ -98,7 +98,7 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "-sc":
         from metagen.completion import complete
 
-        return complete(argv, known, lambda argv: _hydra("train", argv), echo)
+        return complete(argv, known, lambda argv: through_hydra("train", argv), echo)
     if argv[0] not in known:
         return _fail(f"unknown command '{argv[0]}'{nearest(argv[0], known)} (see metagen --help)", 2)
     return known[argv[0]](argv[1:])
@@ -111,7 +111,7 @@ def conf_dir() -> Path:
     return packaged if packaged.is_dir() else here.parents[1] / "conf"
 
 
-def _hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = lambda cfg: cfg) -> int:
+def through_hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = lambda cfg: cfg) -> int:
     """Hand ``argv`` to Hydra, which composes and makes the run's folder, and do ``task`` in it.
 
     What ``prepare`` makes of the composed configuration is what runs.
@@ -177,8 +177,8 @@ def _train(argv: list[str]) -> int:
     if sweep and resume:
         from metagen.launcher.resume import resumed
 
-        return _hydra(*resumed(argv))
-    return _resume(argv) if resume else _hydra("train", argv)
+        return through_hydra(*resumed(argv))
+    return _resume(argv) if resume else through_hydra("train", argv)
 
 
 def _resume(argv: list[str]) -> int:
@@ -192,7 +192,7 @@ def _resume(argv: list[str]) -> int:
     if again.done:
         echo(f"{args.resume} has come to its end: nothing to do")
         return 0
-    return _hydra("train", again.argv, again.prepare)
+    return through_hydra("train", again.argv, again.prepare)
 
 
 def _evaluate(argv: list[str]) -> int:
@@ -206,7 +206,7 @@ def _evaluate(argv: list[str]) -> int:
     from metagen.runtime import merged, saved_overrides
 
     saved, checkpoint = saved_overrides(argv[0])
-    return _hydra("evaluate", merged(saved, [f"checkpoint='{checkpoint}'", *argv[1:]]))
+    return through_hydra("evaluate", merged(saved, [f"checkpoint='{checkpoint}'", *argv[1:]]))
 
 
 def _reproduce(argv: list[str]) -> int:
@@ -225,7 +225,7 @@ def _reproduce(argv: list[str]) -> int:
 
     again = Reproduction(Path(argv[0]), argv[1:])
     echo(again.before())
-    if code := _hydra(again.task, again.argv, again.prepare):
+    if code := through_hydra(again.task, again.argv, again.prepare):
         return code
     text, equal = again.after()
     echo(text)

@@ -15,12 +15,12 @@ def main() -> int:
     end_with_parent()
     # SLURM's notice of preemption reaches all processes; the one that started this one acts on it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    from metagen.cli import _hydra, guard, run
+    from metagen.cli import guard, run, through_hydra
 
     task, *argv = sys.argv[1:]
     if argv[:1] == ["--resume"]:
         return run([task, *argv])
-    return guard(lambda: _hydra(task, argv))
+    return guard(lambda: through_hydra(task, argv))
 
 
 def end_with_parent() -> None:
