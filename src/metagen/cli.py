@@ -152,7 +152,7 @@ def through_hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = la
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(named)()
     except Exception:
-        named.refused()
+        named.leave_nothing()
         raise
     return max(codes, default=0)
 

@@ -28,8 +28,8 @@ class Task:
         """Do the job in this process and return its first metric, or None where it failed."""
         return self.function(cfg)
 
-    def refused(self) -> None:
-        """Take the folder of a sweep away that was refused before it began."""
+    def leave_nothing(self) -> None:
+        """Take the folder of a sweep away if it was refused before it began."""
         from metagen.runtime import leave
 
         if self.root is not None and self.root.is_dir():
