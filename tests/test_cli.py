@@ -111,6 +111,14 @@ def test_evaluate_repeats_the_test_in_a_new_folder(trained, here):
     assert other["episodes"]["sha256"] != records[0]["episodes"]["sha256"]
 
 
+def test_a_rate_of_the_test_is_that_of_the_rule(trained, here, capsys):
+    for name, text in {"rule": "rule.rate=0.01", "test": "test_rate=0.01"}.items():
+        assert run(["evaluate", str(trained), f"learner.second.{text}", f"hydra.run.dir={name}"]) == 0
+    values = [json.loads((f / "metrics.json").read_text())["per_episode"] for f in (trained, here / "rule")]
+    assert values[1] == json.loads((here / "test/metrics.json").read_text())["per_episode"] != values[0]
+    assert "adapts at learner.second.test_rate=0.01" in capsys.readouterr().out
+
+
 def draw(path, k=2, size=40):
     path.mkdir(parents=True)
     for i in range(k):

@@ -95,6 +95,9 @@ def evaluate(cfg: DictConfig, echo: Callable[[str], Any]) -> float:
     parts, folder = build(cfg), run_folder()
     steps = load_checkpoint(parts.experiment, cfg.checkpoint)
     digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
+    for key, part in (("learner", cfg.learner), ("learner.second", cfg.learner.get("second") or {})):
+        if (rate := part.get("test_rate")) is not None:
+            echo(f"adapts at {key}.test_rate={rate}; {key}.rule.rate is that of meta-training")
     training = {"steps": steps, "seconds": None, "checkpoint": str(cfg.checkpoint), "sha256": digest}
     return _evaluate(cfg, _trainer(ranks.alone(cfg), folder), parts, folder, training, echo)
 

@@ -229,6 +229,24 @@ def test_rules_equal_torchs_optimizers(rule, optimizer):
     torch.testing.assert_close(params["w"], w.detach(), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("rule", [Sgd, Momentum, Adam])
+def test_the_rate_of_the_test_moves_nothing_in_meta_training(rule):
+    episode, sides = quadratic_episode(), {}
+    for name, learner in {
+        "own": GradientDescent(rule(RATE), STEPS, test_rate=RATE / 4),
+        "training": GradientDescent(rule(RATE), STEPS),
+        "test": GradientDescent(rule(RATE / 4), STEPS),
+    }.items():
+        learner, objective = bound(learner)
+        sides[name] = {
+            mode: learner.train(mode).adapt(objective, objective.params(), episode.support)["w"]
+            for mode in (True, False)
+        }
+    assert torch.equal(sides["own"][True], sides["training"][True])
+    assert torch.equal(sides["own"][False], sides["test"][False])
+    assert not torch.equal(sides["own"][True], sides["own"][False])
+
+
 def test_a_multitask_learner_adapts_the_tables_alone():
     _, learner, objective = build_pair("vae", "multitask")
     params, support = objective.params(), random_episodes(tasks=1).support
@@ -249,6 +267,8 @@ def test_a_multitask_learner_adapts_the_tables_alone():
         (lambda: MetaCurvature(0.1, 1), "max_size=1"),
         (lambda: GradientDescent(Sgd(0.1), adapts="tabels"), "tables"),
         (lambda: GradientDescent(Sgd(0.1), batch=0), "batch=0"),
+        (lambda: GradientDescent(Sgd(0.1), test_rate=0.0), "test_rate=0.0: expected a step size above 0"),
+        (lambda: GradientDescent(LearnedRates(0.1), test_rate=0.1), "test_rate=0.1: LearnedRates learns"),
         (lambda: GradientDescent(Sgd(0.1), checkpoint_steps=0), "checkpoint_steps=0"),
     ],
 )

@@ -33,6 +33,8 @@ class GradientDescent(Learner):
             with one row per class), or glob patterns.
         batch: support images of a class that a step sees, drawn anew for each; ``None`` means all.
         checkpoint_steps: see :class:`~metagen.learners.base.Learner`.
+        test_rate: the rule's step size alpha in validation and test, where it is not learned; ``None`` is
+            that of meta-training. A start that was trained for few long steps may lead further in short ones.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class GradientDescent(Learner):
         adapts: str | Sequence[str] = "all",
         batch: int | None = None,
         checkpoint_steps: int | None = None,
+        test_rate: float | None = None,
     ) -> None:
         super().__init__(steps, test_steps, checkpoint_steps)
         if batch is not None and batch < 1:
@@ -54,6 +57,7 @@ class GradientDescent(Learner):
                 f"learner.adapts={adapts}: expected 'all', 'head', 'tables' or a list of patterns"
             )
         self.rule = rule
+        self._test_rule = None if test_rate is None else rule.at_rate(test_rate)
         self.first_order = first_order
         self.adapts = adapts if isinstance(adapts, str) else tuple(adapts)
         self.names: tuple[str, ...] = ()
@@ -91,7 +95,8 @@ class GradientDescent(Learner):
         if self.batch is not None:
             shots = shots.minibatch(self.batch)
         grads = self.gradients(objective, params, at, support, shots)
-        moved, slots = self.rule.update({n: current[n] for n in self.names}, grads, state.slots, index)
+        rule = self.rule if self.training or self._test_rule is None else self._test_rule
+        moved, slots = rule.update({n: current[n] for n in self.names}, grads, state.slots, index)
         return State({**state.params, **moved}, slots)
 
     def gradients(

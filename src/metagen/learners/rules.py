@@ -1,5 +1,7 @@
 """Update rules of the inner loop: from a gradient to the next parameters."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -33,8 +35,30 @@ class Rule(nn.Module):
         """Return the next parameters and slots after step ``index`` (from 0)."""
         raise NotImplementedError
 
+    def at_rate(self, rate: float) -> "Rule":
+        """Return this rule with another step size.
 
-class Sgd(Rule):
+        Raises:
+            MetagenError: the rule learns how far it goes.
+        """
+        raise MetagenError(
+            f"learner.test_rate={rate}: {type(self).__name__} learns how far it steps; use test_rate=null"
+        )
+
+
+class FixedRate(Rule):
+    """A rule that learns nothing, whose step size is a setting."""
+
+    def at_rate(self, rate: float) -> Rule:
+        """Return this rule with another step size alpha > 0."""
+        if rate <= 0:
+            raise MetagenError(f"learner.test_rate={rate}: expected a step size above 0, or null")
+        other = copy.copy(self)
+        other.rate = rate
+        return other
+
+
+class Sgd(FixedRate):
     """Gradient descent: phi - alpha g."""
 
     def update(
@@ -44,7 +68,7 @@ class Sgd(Rule):
         return {n: torch.add(p, grads[n], alpha=-self.rate) for n, p in params.items()}, slots
 
 
-class Momentum(Rule):
+class Momentum(FixedRate):
     """Gradient descent with momentum (Polyak, 1964): v_{i+1} = mu v_i + g_i, phi - alpha v_{i+1}.
 
     Args:
@@ -126,7 +150,7 @@ class LayerStepRates(Rule):
         return {n: p - self.rates[slug(n)][at] * grads[n] for n, p in params.items()}, slots
 
 
-class Adam(Rule):
+class Adam(FixedRate):
     """Adam with bias correction (Kingma and Ba, ICLR 2015).
 
     Args:
