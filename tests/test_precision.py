@@ -91,6 +91,28 @@ def test_a_run_in_bf16_says_what_was_lowered(tmp_cwd, caplog):
     assert all(value.dtype == torch.float32 for value in weights.values())
 
 
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_of_a_fused_optimizer_are_clipped(precision, algorithm, tmp_cwd, monkeypatch):
+    largest, step = [], torch.optim.Adam.step
+
+    def watched(self, closure=None):
+        # Lightning clips inside the closure, the optimizer steps after it.
+        loss = closure()
+        params = [p for group in self.param_groups for p in group["params"]]
+        grads = torch.cat([p.grad.flatten() for p in params if p.grad is not None])
+        largest.append(float(grads.norm() if algorithm == "norm" else grads.abs().max()))
+        assert all(group["fused"] for group in self.param_groups)
+        step(self)
+        return loss
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    clipped = ["trainer.gradient_clip_val=1e-4", f"+trainer.gradient_clip_algorithm={algorithm}"]
+    assert run(["train", *TINY, *clipped, f"trainer.precision={precision}", "hydra.run.dir=run"]) == 0
+    assert largest == pytest.approx([1e-4] * len(largest), rel=1e-2)
+    assert largest
+
+
 MISTAKES = [
     (["trainer.precision=16-mixed"], ["16-mixed", "GPU", "bf16-mixed"]),
     (["trainer.precision=bf16-true"], ["bf16-true", "bf16-mixed"]),

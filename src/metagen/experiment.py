@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import Precision as PrecisionPlugin
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 
 from metagen.chunks import Plan, mean_over, plan, width
@@ -118,6 +120,24 @@ class Experiment(L.LightningModule):
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, in bf16 those of a fused optimizer, too.
+
+        Lightning refuses these in every mixed precision. But only a loss scale, which bf16 has not, would be
+        undone after the clipping; for float16 see :func:`metagen.precision.check`.
+        """
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and getattr(plugin, "scaler", None) is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            PrecisionPlugin.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def validation_step(self, batch: Episode, step: int) -> None:
         """Log the query loss after adaptation, by which the best checkpoint is chosen."""
