@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from conftest import build_pair, choices, composed, random_episodes
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_cli import fails
 from test_ddp import TINY
@@ -153,6 +154,33 @@ def test_a_full_size_is_that_of_an_experiment_and_larger(path):
     assert large.trainer.max_steps > small.trainer.max_steps
     assert large.task.batch * large.task.ways > small.task.batch * small.task.ways
     assert composed(f"experiment={name}", "size=gpu", "task.batch=3").task.batch == 3
+
+
+GENERATORS = {
+    "vae": "chain", "vae_attention": "amortized", "hierarchical_vae": "amortized", "flow": "amortized",
+    "gan": "reptile", "pixel_transformer": "in_context",
+}  # fmt: skip
+EVERY = [(name, model) for name in ("mnist_leave_one_out", "omniglot_to_mnist", "omniglot_samples")
+         for model in GENERATORS]  # fmt: skip
+WITH_LIKELIHOOD = [("omniglot_nll", model) for model in GENERATORS if model not in ("flow", "gan")]
+
+
+@pytest.mark.parametrize(("name", "model"), [*EVERY, *WITH_LIKELIHOOD])
+def test_a_protocol_takes_every_generator_in_both_sizes(name, model):
+    sizes = []
+    for size in ("cpu", "gpu"):
+        cfg = composed(f"experiment={name}", f"model={model}", f"learner={GENERATORS[model]}", f"size={size}")
+        check_schema(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+        sizes.append(sum(p.numel() for p in instantiate(cfg.model).parameters()))
+    assert sizes[0] <= sizes[1]
+
+
+@pytest.mark.parametrize("path", choices("size_of_model"))
+def test_a_size_of_a_model_is_that_of_an_experiment(path):
+    """A misspelt file would never be read."""
+    stem, _, size = path.rpartition("_")
+    assert size in choices("size")
+    assert [m for m in choices("model") if any(stem == f"{e}_{m}" for e in choices("experiment"))]
 
 
 def test_a_full_size_runs_on_a_cpu_for_a_few_steps(tmp_cwd):

@@ -19,7 +19,14 @@ Made from the files in `conf/` and the constructors that their `_target_` names.
 `key=value`, a group by `group=choice`. Defaults in brackets are the constructor's own: such a key is
 added by `+key=value`. Every node is checked against its constructor's types before anything is loaded.
 """
-WHERE = {"metric": "metrics.NAME", "experiment": "", "tuned": "", "size": "", "size_of": ""}
+WHERE = {
+    "metric": "metrics.NAME",
+    "experiment": "",
+    "tuned": "",
+    "size": "",
+    "size_of": "",
+    "size_of_model": "",
+}
 
 
 def page(conf: Path | None = None) -> str:

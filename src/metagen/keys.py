@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from metagen.cli import conf_dir
 
-HIDDEN = ("size_of", "tuned")
+HIDDEN = ("size_of", "size_of_model", "tuned")
 """Groups that are chosen by the choices of others."""
 WIDTH, COLUMN = 110, 44
 """Characters of a line, and where the explanations begin."""
