@@ -126,15 +126,19 @@ class Page:
         yield from self._answer(lambda: from_strokes(text, self.engine.sizes), "drawings", *how)
 
     def _uploaded(self, files: list[str] | None, *how: Any) -> Iterator[Shown]:
-        """Answer an upload; the files are read once and deleted, whatever they were."""
+        """Answer an upload; the files are read once and deleted before anything is shown of them."""
         paths = [Path(file) for file in files or []]
-        try:
-            for answer in self._answer(lambda: from_files(paths, self.engine.sizes), "uploads", *how):
-                yield *answer, None
-        finally:
-            for path in paths:
-                with suppress(OSError):
-                    path.unlink()
+
+        def support() -> Support:
+            try:
+                return from_files(paths, self.engine.sizes)
+            finally:
+                for path in paths:
+                    with suppress(OSError):
+                        path.unlink()
+
+        for answer in self._answer(support, "uploads", *how):
+            yield *answer, None
 
     def _picked(self, name: str | None, shots: float, *how: Any) -> Iterator[Shown]:
         def support() -> Support:
