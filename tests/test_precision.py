@@ -160,8 +160,9 @@ GENERATORS = {
     "vae": "chain", "vae_attention": "amortized", "hierarchical_vae": "amortized", "flow": "amortized",
     "gan": "reptile", "pixel_transformer": "in_context",
 }  # fmt: skip
-EVERY = [(name, model) for name in ("mnist_leave_one_out", "omniglot_to_mnist", "omniglot_samples")
-         for model in GENERATORS]  # fmt: skip
+PROTOCOLS = ("mnist_leave_one_out", "mnist_leave_one_out_started", "omniglot_start", "omniglot_to_mnist",
+             "omniglot_samples")  # fmt: skip
+EVERY = [(name, model) for name in PROTOCOLS for model in GENERATORS]
 WITH_LIKELIHOOD = [("omniglot_nll", model) for model in GENERATORS if model not in ("flow", "gan")]
 
 
