@@ -271,7 +271,7 @@ def test_a_held_out_class(visitor):
 
     visitor.page.get_by_role("tab", name="Held-out class").click()
     option = visitor.page.get_by_role("option", name="digits: 8")
-    for _ in range(20):  # a list that is opened while the tab is still being laid out closes again
+    for _ in range(20):  # the list may close again while the tab is being laid out
         visitor.page.locator("#class input").click()
         with suppress(NotThereError):
             option.click(timeout=3000)
