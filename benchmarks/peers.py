@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metagen.episode import Shots
+from metagen.core.episode import Shots
 from metagen.models import layers
 
 Tasks = Sequence[tuple[Shots, Shots]]

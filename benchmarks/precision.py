@@ -31,13 +31,13 @@ from omegaconf import OmegaConf
 from timing import in_turns, machine, markdown
 from torch import Tensor
 
-from metagen.build import load_data
-from metagen.cli import conf_dir
-from metagen.episode import Episode
+from metagen.config.tree import conf_dir
+from metagen.core.episode import Episode
 from metagen.errors import MetagenError
-from metagen.experiment import Experiment
-from metagen.precision import LEVELS, Precision, full
-from metagen.vectorize import tree_map
+from metagen.functional.autocast import LEVELS, Precision, full
+from metagen.functional.vectorize import tree_map
+from metagen.jobs.build import load_data
+from metagen.training.module import Experiment
 
 KEPT = 0.99
 STEPS = 2

@@ -22,9 +22,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import SimpleProfiler
 from timing import machine, markdown
 
-from metagen.build import Parts, build
-from metagen.cli import conf_dir
-from metagen.train import _trainer
+from metagen.config.tree import conf_dir
+from metagen.jobs.build import Parts, build
+from metagen.jobs.train import _trainer
 
 LEARNER = ("meta-loss", "gradient", "update", "validation")
 COLUMNS = ("part", "seconds", "share", "ms a step")

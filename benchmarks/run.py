@@ -14,7 +14,7 @@ import step
 import torch
 from timing import in_turns, machine, markdown
 
-from metagen.runtime import keep_freed_memory
+from metagen.jobs.process import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -14,11 +14,11 @@ from timing import in_turns, peak_flops
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from metagen import rng
-from metagen.cli import conf_dir
-from metagen.episode import Episode, Shots
-from metagen.experiment import Experiment
-from metagen.vectorize import tree_map
+from metagen.config.tree import conf_dir
+from metagen.core.episode import Episode, Shots
+from metagen.functional import rng
+from metagen.functional.vectorize import tree_map
+from metagen.training.module import Experiment
 
 RATE, STEPS = 0.01, 5
 COLUMNS = ("work", "by", "ms", "x learn2learn", "x plain loop", "peak", "gradient f64", "as timed", "note")

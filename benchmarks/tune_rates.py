@@ -14,8 +14,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from timing import markdown
 
-from metagen.build import build
-from metagen.cli import conf_dir
+from metagen.config.tree import conf_dir
+from metagen.jobs.build import build
 
 LEARNERS = ("scratch_sgd", "scratch_momentum", "scratch_adam")
 GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)

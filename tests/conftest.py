@@ -12,11 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from metagen import rng
-from metagen.cli import conf_dir
-from metagen.episode import Episode, Shots
+from metagen.config.tree import conf_dir
+from metagen.core.episode import Episode, Shots
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.objective import Objective
+from metagen.functional import rng
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # Tests that run beside each other share the cores.

@@ -8,8 +8,8 @@ from pathlib import Path
 from conftest import composed
 from omegaconf import OmegaConf
 
-from metagen import cli
-from metagen.schema import check
+from metagen.cli import main as cli
+from metagen.config.schema import check
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs"

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["metagen.train", "metagen.resume", "tensorboard", "matplotlib.pyplot"])
+CONTEXT.set_forkserver_preload(
+    ["metagen.jobs.train", "metagen.jobs.resume", "tensorboard", "matplotlib.pyplot"]
+)
 
 QUICK = [
     "task.episodes=2", "task.val_episodes=2", "task.batch=2", "trainer.enable_progress_bar=false",
@@ -48,7 +50,7 @@ class Job:
 
 
 def command(argv):
-    from metagen.cli import run
+    from metagen.cli.main import run
 
     return run(argv)
 
@@ -59,7 +61,7 @@ def trained(plain, hydra):
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from metagen import train
+    from metagen.jobs import train
 
     whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
     OmegaConf.set_struct(whole.hydra, False)
@@ -71,7 +73,7 @@ def trained(plain, hydra):
 
 
 def slow_step(argv):
-    from metagen.experiment import Experiment
+    from metagen.training.module import Experiment
 
     step = Experiment.training_step
 
@@ -91,7 +93,7 @@ def in_background(argv):
 
 
 def on_a_full_disk(argv, limit):
-    from metagen.experiment import Experiment
+    from metagen.training.module import Experiment
 
     step = Experiment.training_step
 
@@ -107,7 +109,7 @@ def on_a_full_disk(argv, limit):
 def _child(told, folder, function, args):
     import torch
 
-    from metagen.experiment import Experiment
+    from metagen.training.module import Experiment
 
     os.setsid()
     os.chdir(folder)

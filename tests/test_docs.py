@@ -10,7 +10,7 @@ from conftest import choices
 from guide_texts import GUIDE, PAGES, READMES, ROOT, assert_runs, commands, examples, put, trained
 from test_readme import TINY
 
-from metagen import cli
+from metagen.cli import main as cli
 
 sys.path.insert(0, str(GUIDE))
 from tools import configuration, errors, figures, reference, results

@@ -9,10 +9,11 @@ from conftest import choices, composed
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from metagen.cli import conf_dir, run
-from metagen.judge import Judge
-from metagen.judge_protonet import ProtoNetJudge
-from metagen.schema import check
+from metagen.cli.main import run
+from metagen.config.schema import check
+from metagen.config.tree import conf_dir
+from metagen.evaluation.judge import Judge
+from metagen.evaluation.judge_protonet import ProtoNetJudge
 
 pytest_plugins = ["data.data_fixtures"]
 
@@ -50,7 +51,7 @@ def quick_judge(monkeypatch, own_cache):
         learn(self, sampler)
 
     monkeypatch.setattr(ProtoNetJudge, "_learn", one_step)
-    monkeypatch.setattr("metagen.judge_protonet._TEST_EPISODES", 2)
+    monkeypatch.setattr("metagen.evaluation.judge_protonet._TEST_EPISODES", 2)
 
 
 @pytest.mark.parametrize("name", choices("experiment"))

@@ -6,7 +6,7 @@ import re
 import pytest
 from guide_texts import READMES, assert_runs, commands, examples, put, trained
 
-from metagen import cli
+from metagen.cli import main as cli
 
 CASES = [(path, line) for path in READMES for line in commands(path)]
 TINY = [

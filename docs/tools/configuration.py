@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from hydra.utils import get_object
 
-from metagen import schema
-from metagen.cli import conf_dir
+from metagen.config import schema
+from metagen.config.tree import conf_dir
 
 HEAD = """\
 # Configuration

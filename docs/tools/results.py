@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metagen.report.table import comparison_table
+from metagen.report.tables import comparison_table
 from tools.figures import RESULTS, duration
 from tools.plots import adaptation_plot
 

@@ -2,10 +2,10 @@
 
 from typing import ClassVar
 
-from metagen.launcher.local import LocalLauncher
-from metagen.launcher.remote import RemoteLauncher
-from metagen.launcher.resume import UnfinishedJobs
-from metagen.launcher.study import OptunaSearch
+from metagen.sweeps.local import LocalLauncher
+from metagen.sweeps.remote import RemoteLauncher
+from metagen.sweeps.resume import UnfinishedJobs
+from metagen.sweeps.study import OptunaSearch
 
 
 class QueueLauncher(LocalLauncher):

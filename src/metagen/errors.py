@@ -31,3 +31,9 @@ class TrainingInterruptedError(MetagenError):
     def __init__(self, text: str, code: int) -> None:
         super().__init__(f"interrupted {text}")
         self.code = code
+
+
+class TrialPrunedError(MetagenError):
+    """A trial that its study ended early."""
+
+    code = 4

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from metagen import rng
 from metagen.data import pixels
 from metagen.data.augment import Thicken, Warp
 from metagen.errors import MetagenError
+from metagen.functional import rng
 
 KEYS = rng.fold_in(rng.key(0), torch.arange(3))
 

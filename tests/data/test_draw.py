@@ -4,8 +4,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from metagen import rng
 from metagen.data.draw import distinct
+from metagen.functional import rng
 
 
 def keys(n, seed=0):

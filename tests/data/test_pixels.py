@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from metagen import rng
 from metagen.data import pixels
+from metagen.functional import rng
 
 
 def images(*shape, seed=0):

@@ -7,7 +7,7 @@ import torch
 import yaml
 from conftest import composed
 
-from metagen.build import build_experiment
+from metagen.jobs.build import build_experiment
 
 SMALL = ["model.channels=8", "model.hidden=32"]
 TINY_TRANSFORMER = ["model=pixel_transformer", "model.width=16", "model.layers=1", "model.features=8"]

@@ -69,7 +69,7 @@ def address(needed, run_folders):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     runs = [str(run_folders[name]) for name in RUNS]
-    code = "from metagen.cli import main; main()"
+    code = "from metagen.cli.main import main; main()"
     command = [sys.executable, "-c", code, "demo", *runs, "--port", port]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, preexec_fn=listens_to_ctrl_c) as server:

@@ -10,7 +10,7 @@ from PIL import Image
 from metagen.demo.adapted import distances
 from metagen.demo.engine import MAX_SAMPLES, MAX_STEPS, STRIP, Engine, SupersededError
 from metagen.errors import MetagenError
-from metagen.generate import generate
+from metagen.jobs.generate import generate
 
 pytest_plugins = ["demo.demo_fixtures"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from metagen.data.user_pictures import read_image
 from metagen.demo import inputs
 from metagen.demo.inputs import from_files, from_images, from_strokes
 from metagen.errors import MetagenError
-from metagen.pictures_in import read_image
 
 SEVEN = [[[0.3, 0.2], [0.7, 0.2], [0.45, 0.8]]]
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from metagen.cli import run
+from metagen.cli.main import run
 from metagen.demo import listen
 
 pytest_plugins = ["demo.demo_fixtures"]

@@ -10,14 +10,14 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.func import functional_call
 
-from metagen.episode import Episode, Shots
+from metagen.core.episode import Episode, Shots
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.experiment import Experiment
+from metagen.functional.vectorize import loop, vmap
 from metagen.learners.hypernet import HyperNet, SetReader
 from metagen.learners.modulations import Film, LowRank, layers_of
 from metagen.models.layers import BatchStatNorm, Conv2d, ConvTranspose2d
-from metagen.objective import Objective
-from metagen.vectorize import loop, vmap
+from metagen.training.module import Experiment
 
 LEARNERS = ["hypernet", "hypernet_lora"]
 MODELS = ["conv4", "basenet", "vae"]

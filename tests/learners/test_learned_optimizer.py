@@ -8,15 +8,15 @@ from conftest import build_pair, random_episodes
 from test_oracles import Quadratic, quadratic_episode
 from torch import nn
 
-from metagen import rng
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
+from metagen.functional import rng
+from metagen.functional.vectorize import loop, vmap
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.learned_optimizer import HandMadeOptimizer, LearnedOptimizer
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
 from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
-from metagen.objective import Objective
-from metagen.vectorize import loop, vmap
 
 RATE, STEPS = 0.1, 6
 RULES = {

@@ -6,14 +6,14 @@ from conftest import build_pair, random_episodes
 from test_oracles import bound, closed_form, meta_grad, quadratic_episode
 from torch import nn
 
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
+from metagen.functional.vectorize import vmap
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.imaml import IMAML, conjugate_gradients
 from metagen.learners.maml_plus_plus import MAMLPlusPlus
 from metagen.learners.meta_curvature import MetaCurvature
 from metagen.learners.rules import Adam, LayerStepRates, LearnedRates, Momentum, Sgd
-from metagen.objective import Objective
-from metagen.vectorize import vmap
 
 RATE, STEPS = 0.1, 3
 

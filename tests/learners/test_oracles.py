@@ -5,19 +5,19 @@ import torch
 from conftest import build_pair, random_episodes
 from torch import nn
 
-from metagen import rng
-from metagen.episode import Episode, Shots
+from metagen.core.episode import Episode, Shots
+from metagen.core.learner import Learner
+from metagen.core.model import Model
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import Learner
+from metagen.functional import rng
+from metagen.functional.vectorize import vmap
 from metagen.learners.chain import Chain
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.reptile import Reptile
 from metagen.learners.rules import Adam, LearnedRates, Sgd
 from metagen.learners.scratch import Scratch
 from metagen.learners.transfer import Transfer
-from metagen.models.base import Model
-from metagen.objective import Objective
-from metagen.vectorize import vmap
 
 DIM, RATE = 4, 0.1
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import FITTING, META_TRAINED, PAIRS, REFUSED, build_pair, choices, random_episodes
 
-from metagen.vectorize import loop, vmap
+from metagen.functional.vectorize import loop, vmap
 
 # Where a meta-loss holds parts constant by design (Reptile), the rule has a test of its own.
 EXACT = [pair for pair in META_TRAINED if not FITTING[pair].surrogate]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import build_pair, random_episodes
 
-from metagen.vectorize import vmap
+from metagen.functional.vectorize import vmap
 
 
 @pytest.mark.parametrize("model", ["conv4", "basenet"])

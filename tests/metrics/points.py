@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from metagen import rng
-from metagen.episode import Shots
-from metagen.metrics.base import Outcome
+from metagen.core.episode import Shots
+from metagen.core.metric import Outcome
+from metagen.functional import rng
 
 
 class Shows:

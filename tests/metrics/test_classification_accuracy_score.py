@@ -9,11 +9,11 @@ from points import episode, points
 from scipy.optimize import minimize
 from torch import Tensor
 
-from metagen import rng
+from metagen.core.metric import Outcome
 from metagen.data.digits import Digits
 from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
-from metagen.metrics.base import Outcome
+from metagen.functional import rng
 from metagen.metrics.classification_accuracy_score import (
     AugmentedScore,
     ClassificationAccuracyScore,

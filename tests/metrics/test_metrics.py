@@ -7,11 +7,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
+from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
+from metagen.functional import rng
 from metagen.metrics.accuracy import Accuracy
-from metagen.metrics.base import Metric, Outcome
 from metagen.metrics.diversity import Diversity
 from metagen.metrics.memorisation import Memorisation
 from metagen.metrics.negative_elbo import NegativeElbo

@@ -6,11 +6,11 @@ import pytest
 from conftest import choices, composed
 from hydra.utils import instantiate
 
-from metagen.build import _fitting
-from metagen.cli import run
+from metagen.cli.main import run
+from metagen.core.model import Generator
+from metagen.jobs.build import _fitting
 from metagen.metrics.diversity import Diversity
 from metagen.metrics.negative_elbo import NegativeElbo
-from metagen.models.base import Generator
 
 GENERATORS = {
     name: model

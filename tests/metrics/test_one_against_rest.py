@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from metagen import rng
+from metagen.core.episode import Shots
+from metagen.core.metric import Outcome
 from metagen.data.digits import Digits
 from metagen.data.others import others
-from metagen.episode import Shots
 from metagen.errors import MetagenError
-from metagen.metrics.base import Outcome
+from metagen.functional import rng
 from metagen.metrics.one_against_rest import OneAgainstRest, RealAgainstRest, SupportAgainstRest
 
 BANK = Digits(split="digits_789").load()

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
+from metagen.core.metric import Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Outcome
+from metagen.functional import rng
 from metagen.metrics.recognizability import FeatureDiversity, Recognizability, RecognizabilityReal
 
 N, Q, M = 4, 40, 40

@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional
 
 from metagen.errors import MetagenError
+from metagen.jobs.record import batch_statistics
 from metagen.models.basenet import BaseNet
 from metagen.models.conv4 import Conv4
 from metagen.models.layers import BatchStatNorm
-from metagen.record import batch_statistics
 
 
 def test_batch_stat_norm_equals_torch_batch_norm():

@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 import torch
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
 from metagen.errors import MetagenError
+from metagen.functional import rng
 from metagen.models.flow import Flow, _linear, euler, heun, log_density, with_divergence
 
 MEAN, SD = 0.3, 0.6

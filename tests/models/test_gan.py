@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from metagen import rng
-from metagen.episode import Episode, Shots
+from metagen.core.episode import Episode, Shots
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
+from metagen.functional import rng
+from metagen.functional.vectorize import vmap
 from metagen.learners.reptile import Reptile
 from metagen.learners.rules import Adam
 from metagen.models.gan import GAN
-from metagen.objective import Objective
-from metagen.vectorize import vmap
 
 PLAYERS = ("generator", "critic")
 

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
+from metagen.functional import rng
 from metagen.models.pixel_transformer import PixelTransformer
-from metagen.objective import Objective
 
 
 @pytest.fixture(autouse=True)

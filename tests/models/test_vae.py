@@ -6,8 +6,8 @@ import pytest
 import torch
 from toys import bounds_after_the_elbo, fitted_to, shots
 
-from metagen import rng
 from metagen.errors import MetagenError
+from metagen.functional import rng
 from metagen.models.blocks import gaussian
 from metagen.models.vae import VAE
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
+from metagen.functional import rng
 
 
 def shots(n=2, k=3, seed=0, key=0):

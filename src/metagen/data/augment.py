@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metagen import rng
 from metagen.errors import MetagenError
+from metagen.functional import rng
 
 Per = Literal["class", "image"]
 

@@ -7,12 +7,12 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
+from metagen.core.episode import Episode
 from metagen.data.bank import Bank
 from metagen.data.dataset import Dataset
 from metagen.data.split import Split
 from metagen.data.stream import EVERYTHING, Stream, Streams
 from metagen.data.task import FewShot, Supervised
-from metagen.episode import Episode
 
 # Lightning warns of lengths that are wrong with several workers, and of there being no validation.
 warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metagen import rng
+from metagen.functional import rng
 
 _POSITIVE = 2**63 - 1
 

@@ -5,10 +5,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from metagen import rng
 from metagen.data import pixels
 from metagen.data.bank import Bank
 from metagen.errors import MetagenError
+from metagen.functional import rng
 
 _KEY = rng.key(0x6F7468)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metagen import rng
+from metagen.functional import rng
 
 
 def resize(images: Tensor, size: int, chunk: int = 2048) -> Tensor:

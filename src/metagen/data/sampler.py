@@ -7,15 +7,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from metagen import rng
+from metagen.core.episode import Episode, Shots
 from metagen.data import pixels
 from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.draw import distinct
 from metagen.data.split import check_known
 from metagen.data.table import table
-from metagen.episode import Episode, Shots
 from metagen.errors import MetagenError, nearest
+from metagen.functional import rng
 
 STAGES = {"train": 0, "val": 1, "test": 2}
 Images = Literal["all", "published_train", "held"]

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metagen import rng
+from metagen.core.episode import Episode, Shots
 from metagen.data import pixels
 from metagen.data.bank import Bank
 from metagen.data.sampler import STAGES, Draw, EpisodeSampler
-from metagen.episode import Episode, Shots
+from metagen.functional import rng
 
 EVERYTHING = slice(None)
 """The share of a batch's tasks that one process alone works off: all."""

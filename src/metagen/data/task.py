@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metagen import rng
 from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler, Images
 from metagen.data.split import Classes, Split, check_known, class_names
 from metagen.data.stream import EpisodeStream, ImageStream, Stream, Streams
 from metagen.errors import MetagenError, nearest
+from metagen.functional import rng
 
 _LOG = logging.getLogger(__name__)
 KINDS = ("generate", "classify")

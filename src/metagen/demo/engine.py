@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
+from metagen.core.learner import Learner
 from metagen.demo.adapted import Adapted, Point, Support, distances
 from metagen.errors import MetagenError
-from metagen.evaluation import budgets
-from metagen.generate import Trained
-from metagen.learners.base import Learner
+from metagen.evaluation.evaluation import budgets
+from metagen.jobs.trained import Trained
 
 MAX_SHOTS = 5
 MAX_STEPS = 100

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from metagen.build import load_data
 from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler, Images
 from metagen.data.task import FewShot
 from metagen.demo.engine import MAX_SHOTS, Runner
 from metagen.errors import MetagenError
-from metagen.record import to_uint8
+from metagen.jobs.build import load_data
+from metagen.report.pictures import to_uint8
 
 
 class _Class(NamedTuple):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from metagen.data.user_pictures import frame, read_image
 from metagen.demo.adapted import Support
 from metagen.demo.engine import MAX_SHOTS
 from metagen.errors import MetagenError
-from metagen.pictures_in import frame, read_image
 
 MAX_FILE = 5 * 2**20
 """Bytes of an uploaded file."""

@@ -13,7 +13,7 @@ import torch
 from metagen import __version__
 from metagen.demo.adapted import Adapted
 from metagen.demo.engine import SEED
-from metagen.report.files import write_json, write_npz
+from metagen.files import write_json, write_npz
 from metagen.report.pictures import samples_grid
 
 

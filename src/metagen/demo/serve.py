@@ -67,7 +67,7 @@ def running(runs: Sequence[Path], host: str, port: int | None) -> Iterator[tuple
     """
     from metagen.demo.engine import Engine
     from metagen.demo.held_out import HeldOut
-    from metagen.runtime import keep_freed_memory
+    from metagen.jobs.process import keep_freed_memory
 
     port = free_port(host, port)
     keep_freed_memory()

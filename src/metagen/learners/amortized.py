@@ -1,10 +1,10 @@
 """Amortised adaptation: a network reads the support set."""
 
-from metagen import rng
-from metagen.episode import Params, Shots
+from metagen.core.episode import Params, Shots
+from metagen.core.learner import Learner, State
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import Learner, State
-from metagen.objective import Objective
+from metagen.functional import rng
 
 
 class Amortized(Learner):

@@ -5,12 +5,12 @@ from fnmatch import fnmatch
 
 import torch
 
-from metagen.episode import Params, Shots
+from metagen.core.episode import Params, Shots
+from metagen.core.learner import Learner, State
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import Learner, State
+from metagen.functional.vectorize import gradient
 from metagen.learners.rules import Rule
-from metagen.objective import Objective
-from metagen.vectorize import gradient
 
 
 class GradientDescent(Learner):
@@ -32,7 +32,7 @@ class GradientDescent(Learner):
         adapts: which parameters move: ``"all"``, ``"head"`` (the model says which), ``"tables"`` (those
             with one row per class), or glob patterns.
         batch: support images of a class that a step sees, drawn anew for each; ``None`` means all.
-        checkpoint_steps: see :class:`~metagen.learners.base.Learner`.
+        checkpoint_steps: see :class:`~metagen.core.learner.Learner`.
         test_rate: the rule's step size alpha in validation and test, where it is not learned; ``None`` is
             that of meta-training. A start that was trained for few long steps may lead further in short ones.
     """

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagen.episode import Params, Shots
+from metagen.core.episode import Params, Shots
+from metagen.core.learner import Learner, State
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import Learner, State
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.modulations import Film, layers_of
 from metagen.learners.rules import slug
-from metagen.objective import Objective
 
 
 class HyperNet(Learner):

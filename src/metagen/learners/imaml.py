@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metagen.episode import Episode, Params, Shots
+from metagen.core.episode import Episode, Params, Shots
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
+from metagen.functional.vectorize import gradient
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.rules import Rule
-from metagen.objective import Objective
-from metagen.vectorize import gradient
 
 
 class IMAML(GradientDescent):

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from metagen.episode import Episode, Params, Shots
+from metagen.core.episode import Episode, Params, Shots
+from metagen.core.learner import Learner, State
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import Learner, State
-from metagen.objective import Objective
 
 
 class InContext(Learner):

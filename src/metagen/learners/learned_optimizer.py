@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metagen import rng
-from metagen.episode import Episode, Params, Shots
+from metagen.core.episode import Episode, Params, Shots
+from metagen.core.learner import State
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import State
+from metagen.functional import rng
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.rules import Rule
-from metagen.objective import Objective
 
 START = -1
 """Separates the noise of a random start from that of the steps, which are numbered from 0."""

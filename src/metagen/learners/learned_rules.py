@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metagen.episode import Params
+from metagen.core.episode import Params
 from metagen.learners.rules import Rule
 
 ALL = "all"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metagen.episode import Episode, Params
+from metagen.core.episode import Episode, Params
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.rules import Rule
-from metagen.objective import Objective
 
 
 class MAMLPlusPlus(GradientDescent):
@@ -29,7 +29,7 @@ class MAMLPlusPlus(GradientDescent):
         second_order_after: meta-training steps with first-order gradients.
         adapts: which parameters move, see :class:`~metagen.learners.gradient_descent.GradientDescent`.
         batch: support images of a class that a step sees; ``None`` means all.
-        checkpoint_steps: see :class:`~metagen.learners.base.Learner`.
+        checkpoint_steps: see :class:`~metagen.core.learner.Learner`.
     """
 
     def __init__(

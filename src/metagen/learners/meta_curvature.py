@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from metagen.episode import Params
+from metagen.core.episode import Params
 from metagen.errors import MetagenError
 from metagen.learners.rules import Rule, slug
 

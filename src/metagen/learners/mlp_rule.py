@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from metagen.episode import Params
+from metagen.core.episode import Params
 from metagen.errors import MetagenError
 from metagen.learners.learned_rules import LearnedRule
 from metagen.learners.rules import Rule

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from metagen.episode import Params
+from metagen.core.episode import Params
 from metagen.errors import MetagenError
 from metagen.learners.rules import slug
 

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from metagen.episode import Params, Shots
+from metagen.core.episode import Params, Shots
+from metagen.core.learner import Learner, State
+from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.base import Learner, State
-from metagen.objective import Objective
 
 
 class ProtoNet(Learner):

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from metagen.episode import Episode, Params
+from metagen.core.episode import Episode, Params
+from metagen.core.objective import Objective
 from metagen.learners.gradient_descent import GradientDescent
-from metagen.objective import Objective
 
 
 class Reptile(GradientDescent):

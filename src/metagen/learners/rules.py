@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from metagen.episode import Params
+from metagen.core.episode import Params
 from metagen.errors import MetagenError
 
 

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from metagen.episode import Episode, Params, Shots
-from metagen.learners.base import State
+from metagen.core.episode import Episode, Params, Shots
+from metagen.core.learner import State
+from metagen.core.objective import Objective
 from metagen.learners.gradient_descent import GradientDescent
 from metagen.learners.rules import slug
-from metagen.objective import Objective
 
 
 class Transfer(GradientDescent):

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from metagen.metrics.base import Metric, Outcome
+from metagen.core.metric import Metric, Outcome
 
 
 class Accuracy(Metric):

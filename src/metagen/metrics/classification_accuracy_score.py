@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from metagen import rng
+from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Metric, Outcome
+from metagen.functional import rng
 
 
 class LearnedScore(Metric):

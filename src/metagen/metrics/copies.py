@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Metric, Outcome
 from metagen.metrics.memorisation import nearest
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metagen.metrics.base import Metric, Outcome
+from metagen.core.metric import Metric, Outcome
 
 
 class Diversity(Metric):

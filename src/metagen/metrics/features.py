@@ -6,8 +6,8 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Metric, Outcome
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metagen.metrics.base import Metric, Outcome
+from metagen.core.metric import Metric, Outcome
 
 
 class NegativeElbo(Metric):

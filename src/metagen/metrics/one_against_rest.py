@@ -15,7 +15,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from metagen.metrics.base import Outcome
+from metagen.core.metric import Outcome
 from metagen.metrics.classification_accuracy_score import LearnedScore
 
 

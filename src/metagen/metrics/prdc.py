@@ -20,8 +20,8 @@ k = 5. With c near k every ball holds nearly everything: take Q >= 8 k to tell g
 import torch
 from torch import Tensor
 
+from metagen.core.metric import Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Outcome
 from metagen.metrics.features import FeatureMetric, halves
 
 

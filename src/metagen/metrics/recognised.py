@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Metric, Outcome
 
 
 class Recognised(Metric):

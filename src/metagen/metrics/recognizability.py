@@ -8,8 +8,8 @@ prototype of a class is one real image that the generator did not see, p_n = f(q
 import torch
 from torch import Tensor
 
+from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
-from metagen.metrics.base import Metric, Outcome
 from metagen.metrics.features import Extractor
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from metagen.core.model import Classifier
 from metagen.errors import MetagenError
-from metagen.models.base import Classifier
 from metagen.models.layers import Conv2d, MaxPool2d
 
 

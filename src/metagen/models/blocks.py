@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagen.episode import Params, Shots
-from metagen.models.base import Generator
+from metagen.core.episode import Params, Shots
+from metagen.core.model import Generator
 from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
 
 

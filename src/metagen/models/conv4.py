@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from metagen.core.model import Classifier
 from metagen.errors import MetagenError
-from metagen.models.base import Classifier
 from metagen.models.layers import BatchStatNorm, Conv2d, MaxPool2d
 
 

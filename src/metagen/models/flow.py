@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
 from metagen.errors import MetagenError
+from metagen.functional import rng
 from metagen.models.aggregate import Mean
 from metagen.models.blocks import Film, SetEncoder, SetGenerator
 from metagen.models.layers import Conv2d, ConvTranspose2d

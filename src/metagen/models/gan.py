@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metagen import rng
-from metagen.episode import Params, Shots
+from metagen.core.episode import Params, Shots
+from metagen.core.model import Generator
 from metagen.errors import MetagenError
-from metagen.models.base import Generator
+from metagen.functional import rng
+from metagen.functional.vectorize import gradient
 from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
-from metagen.vectorize import gradient
 
 
 class GAN(Generator):

@@ -6,10 +6,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metagen import rng
-from metagen.episode import Params, Shots
+from metagen.core.episode import Params, Shots
+from metagen.core.model import Generator
 from metagen.errors import MetagenError
-from metagen.models.base import Generator
+from metagen.functional import rng
 from metagen.models.blocks import Film, Gaussian, divergence, down, flat, gaussian, log_bernoulli, log_ratio
 from metagen.models.layers import Conv2d, ConvTranspose2d
 

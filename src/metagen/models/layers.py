@@ -1,13 +1,13 @@
 """The layers that models are made of: those of torch.nn, exact and fast with weights for every task.
 
 Networks made of these layers and of pointwise operations need no other formulation for a batch of
-tasks (see :mod:`metagen.ops`).
+tasks (see :mod:`metagen.functional.grouped`).
 """
 
 import torch
 from torch import Tensor, nn
 
-from metagen import ops
+from metagen.functional import grouped as ops
 
 
 class Conv2d(nn.Conv2d):

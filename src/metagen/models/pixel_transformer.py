@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
+from metagen.core.model import Generator
 from metagen.errors import MetagenError
-from metagen.models.base import Generator
+from metagen.functional import rng
 
 ABOVE, ASIDE = 3, 2
 """A patch is embedded by the known patches of the 3 rows above it, 2 to either side, and 2 to its left."""

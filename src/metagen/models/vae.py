@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metagen import rng
-from metagen.episode import Shots
+from metagen.core.episode import Shots
 from metagen.errors import MetagenError
+from metagen.functional import rng
 from metagen.models.aggregate import Mean
 from metagen.models.blocks import (
     Film,

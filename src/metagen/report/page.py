@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from metagen.report.table import cell
+from metagen.report.tables import cell
 
 
 class Section(Protocol):

@@ -6,12 +6,14 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from metagen.report.files import write_png
+from metagen.files import write_png
 
 MAX_ROWS = 20
 MAX_IMAGES = 16
@@ -151,3 +153,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _short(text: str, length: int) -> str:
     # the end of a long name tells classes of one alphabet apart
     return text if len(text) <= length else "…" + text[1 - length :]
+
+
+def to_uint8(x: Tensor) -> Any:
+    """Turn grey images in [0, 1], (..., 1, H, W), into a uint8 array (..., H, W)."""
+    return (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).squeeze(-3).cpu().numpy()

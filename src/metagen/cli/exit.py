@@ -1,0 +1,44 @@
+"""Exit codes, and the one line that an error prints."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from metagen.errors import MetagenError
+from metagen.training import signals
+
+
+def guard(job: Callable[[], int]) -> int:
+    """Return the exit code of ``job``; an error goes to stderr in one line."""
+    try:
+        return job()
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except signals.Stopped as stop:
+        return fail("interrupted", stop.code)
+    except BrokenPipeError:
+        # The reader of a pipe left: nobody is there to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return report(error)
+
+
+def report(error: Exception) -> int:
+    """Print an error in one line and return its exit code; a fault of ours keeps its trace."""
+    if isinstance(error, MetagenError):
+        return fail(str(error), error.code)
+    from metagen.cli.explain import explain
+
+    line = explain(error)
+    if line is None or os.environ.get("METAGEN_DEBUG"):
+        traceback.print_exception(error)
+        return 1
+    return fail(line.text, line.code)
+
+
+def fail(text: str, code: int) -> int:
+    """Print an error in one line and return its exit code."""
+    sys.stderr.write(f"metagen: error: {' '.join(text.split())}\n")
+    return code

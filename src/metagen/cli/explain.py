@@ -1,0 +1,123 @@
+"""Turn the errors of Hydra, OmegaConf and the system into one line that says what to do."""
+
+import errno
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from metagen.errors import MetagenError, nearest
+
+
+class Line(NamedTuple):
+    """What to print and the exit code."""
+
+    text: str
+    code: int
+
+
+def explain(error: BaseException) -> Line | None:
+    """Return the line for ``error``, or None where it is a fault of ours and its trace is needed."""
+    for cause in _causes(error):
+        if isinstance(cause, MetagenError):
+            return Line(str(cause), cause.code)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return Line("the disk is full: free some space and run again; finished files are intact", 1)
+        if isinstance(cause, OSError) and cause.errno and cause.filename:
+            return Line(f"{cause.filename}: {cause.strerror}; name another file or folder", 1)
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    for cause in _causes(error):
+        if isinstance(cause, YAMLError):
+            return Line(_yaml_error(cause), 2)
+        if isinstance(cause, ValueError) and "Config group override must be a string" in str(cause):
+            return Line(_no_choice(), 2)
+    ours = [c for c in _causes(error) if isinstance(c, HydraException | OmegaConfBaseException)]
+    return Line(_config_error(ours), 2) if ours else None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _yaml_error(error: Any) -> str:
+    """Say in which line of which file the YAML ends to be one."""
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+    place = f"{mark.name}, line {mark.line + 1}: " if mark else ""
+    return f"{place}no YAML: {what}"
+
+
+def _no_choice() -> str:
+    """Name the overrides that give a group something else than the name of a choice."""
+    from metagen.config.tree import conf_dir
+
+    pairs = [word.partition("=") for word in sys.argv[1:] if "=" in word]
+    wrong = [
+        f"{group}={value}"
+        for group, _, value in pairs
+        if (conf_dir() / group.partition("@")[0]).is_dir()
+        and not (conf_dir() / group.partition("@")[0] / f"{value}.yaml").is_file()
+    ]
+    return (
+        f"{' '.join(wrong) or 'an override'}: expected the name of a choice (metagen train --help lists them)"
+    )
+
+
+def _config_error(errors: list[Any]) -> str:
+    for error in errors:
+        if override := getattr(error, "override", None):
+            return f"cannot read '{override}': expected key=value ({str(error).splitlines()[0]})"
+    text = " ".join(str(error) for error in errors)
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, choice = match[1].rpartition("/")
+        options = re.search(r"Available options in '[^']*':\s*(.*?)(?:\n\S|Config search path|$)", text, re.S)
+        names = options[1].split() if options else []
+        listed = f" (choices: {', '.join(names)})" if names else ""
+        return f"{group or 'config'} has no choice '{choice}'{nearest(choice, names)}{listed}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1])
+    if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
+        return _unknown_key(match[2])
+    if match := re.search(r"Missing mandatory value: (\S+)(?:\s+full_key: (\S+))?", text):
+        key = match[2] or match[1]
+        return f"{key} has no value: give it as {key}=VALUE"
+    return str(errors[0]).strip().split("\n")[0]
+
+
+def _unknown_key(key: str) -> str:
+    """Name the known key that is closest to an unknown one."""
+    every = _keys(_default_config(key.startswith("hydra.")))
+    known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
+    leaf = key.rpartition(".")[2]
+    same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)
+    return f"no key '{key}'{hint or '; see metagen train --help'}"
+
+
+def _default_config(of_hydra: bool = False) -> Any:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    from metagen.config.tree import conf_dir
+
+    # Choices of groups decide which keys there are, so those that the user made take part.
+    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[\w/@]+=[\w/]+", word)]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            cfg = compose("config", chosen, return_hydra_config=of_hydra)
+        except HydraException:
+            cfg = compose("config", return_hydra_config=of_hydra)
+    return OmegaConf.to_container(cfg, resolve=False)
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            path = f"{prefix}.{key}" if prefix else str(key)
+            yield path
+            yield from _keys(value, path)

@@ -1,0 +1,38 @@
+"""The process of one job: ``python -m metagen.cli.job train OVERRIDES``."""
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from metagen.variables import PARENT
+
+
+def main() -> int:
+    """Do a job and return its exit code."""
+    end_with_parent()
+    # SLURM's notice of preemption reaches all processes; the one that started this one acts on it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    from metagen.cli.exit import guard
+    from metagen.cli.hydra import through_hydra
+    from metagen.cli.main import run
+
+    task, *argv = sys.argv[1:]
+    if argv[:1] == ["--resume"]:
+        return run([task, *argv])
+    return guard(lambda: through_hydra(task, argv))
+
+
+def end_with_parent() -> None:
+    """Ask the system for SIGTERM at the end of the sweep, however that ends (Linux only)."""
+    death_signal = 1
+    parent = os.environ.pop(PARENT, None)
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(death_signal, signal.SIGTERM)
+        if parent and os.getppid() != int(parent):
+            sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

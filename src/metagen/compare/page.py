@@ -1,0 +1,168 @@
+"""Write a comparison into a folder: tables, pictures and one page that holds all of it."""
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metagen.compare.comparison import Comparison, Options
+from metagen.compare.groups import Group
+from metagen.compare.paired_differences import Measure, difference, score
+from metagen.compare.payoff import path
+from metagen.compare.text import markdown_of
+from metagen.files import write_text
+from metagen.report.differences import differences_plot
+from metagen.report.learning import adaptation_curves
+from metagen.report.page import Card, Picture, page
+from metagen.runs.records import Run, left_lines
+
+DRAWN = 12  # lines in a picture
+ROOM = 64 * 2**20  # bytes of pictures in a page
+
+
+def write(found: Comparison, options: Options, out: Path) -> str:
+    """Write everything and return lines that say where it is.
+
+    Raises:
+        MetagenError: a file cannot be written.
+    """
+    tables = {table.title: table for table in found.tables}
+    write_text(out / "comparison.csv", csv_of(tables["Scores"].rows))
+    if "Paired differences" in tables:
+        write_text(out / "differences.csv", csv_of(tables["Paired differences"].rows))
+    runs = [(group, run) for group in found.groups for run in group.runs()]
+    write_text(out / "runs.csv", csv_of([_run_row(group, run, found.measures) for group, run in runs]))
+    write_text(out / "comparison.md", markdown_of(found))
+    pictures = _pictures(found, options, out)
+    cards, omitted = _cards(runs, found.measures, options.within)
+    notes = [*left_lines(found.left, len(found.left)), *found.notes, *omitted]
+    write_text(out / "comparison.html", page("Comparison of runs", found.tables, pictures, cards, notes))
+    files = "comparison.csv, comparison.md, differences.csv, runs.csv"
+    return f"page    {out / 'comparison.html'}\ntables  {out}: {files}"
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV; a summary becomes two columns, NAME and NAME_ci95."""
+    flat = [_flat(row) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            out |= {key: value["mean"], f"{key}_ci95": value["ci95"]}
+            out |= {f"{key}_over": value["over"]} if "over" in value else {}
+        else:
+            out[key] = value
+    return out
+
+
+def _run_row(group: Group, run: Run, measures: Sequence[Measure]) -> dict[str, Any]:
+    means = {m.name: run.record["metrics"].get(m.name) for m in measures}
+    training = run.record["training"]
+    return {"folder": str(run.folder), "group": group.name, "seed": run.record["seed"], **means} | {
+        "training steps": training.get("steps"),
+        "training seconds": training.get("seconds"),
+        "device": run.record.get("device"),
+        "overrides": " ".join(run.record["overrides"]),
+    }
+
+
+def _pictures(found: Comparison, options: Options, out: Path) -> list[Picture]:
+    groups = _drawn(found)
+    few = f"; {len(groups)} of {len(found.groups)} rows are drawn" if len(groups) < len(found.groups) else ""
+    names = [m.name for m in found.measures if not m.name.startswith("nll_t")]
+    shown = {m.name: (m.unit, m.better) for m in found.measures if m.name in names}
+    adaptation_curves({g.name: _line(g, names) for g in groups}, shown, out / "adaptation.png")
+    pictures = [
+        _picture(
+            "Adaptation",
+            "Every metric over steps, seconds and FLOPs of adaptation an episode (drawing samples not "
+            "included), with 95 % intervals as in the scores; a learner without steps keeps its value at "
+            f"every budget{few}.",
+            out / "adaptation.png",
+        )
+    ]
+    pairs = [(a, b) for a, b in found.pairs if any(a is g for g in groups)]
+    panels = {
+        m: [(a.name, b.name, difference(a, b, m, options.budget)) for a, b in pairs] for m in found.measures
+    }
+    known = {
+        (m.name, m.unit, m.better): [
+            (a, b, d.episodes.mean, d.episodes.ci95) for a, b, d in rows if d is not None
+        ]
+        for m, rows in panels.items()
+    }
+    if any(known.values()):
+        differences_plot({key: rows for key, rows in known.items() if rows}, out / "differences.png")
+        pictures.append(
+            _picture(
+                "Paired differences",
+                f"Row minus baseline, 95 % intervals over episodes, not corrected; 0 is no difference{few}.",
+                out / "differences.png",
+            )
+        )
+    return pictures
+
+
+def _drawn(found: Comparison) -> list[Group]:
+    """Return the groups that a picture has room for: the baselines and the best of the others."""
+    controls = list({id(b): b for _, b in found.pairs}.values())
+    main = found.measures[0]
+
+    def rank(group: Group) -> float:
+        mean = (score(group, main) or {}).get("mean")
+        return -main.sign * mean if mean is not None and mean == mean else float("inf")
+
+    others = sorted((g for g in found.groups if not any(g is c for c in controls)), key=rank)
+    kept = {id(g) for g in [*controls, *others][:DRAWN]}
+    return [g for g in found.groups if id(g) in kept]
+
+
+def _line(group: Group, names: Sequence[str]) -> list[tuple[int, float, float | None, dict[str, Any]]]:
+    """Return a group's adaptation: step, seconds, FLOPs and scores at every measured number of steps."""
+    out = []
+    for point in path(group, names):
+        found = {name: score(group, Measure(name, "", None), point.step) for name in names}
+        kept = {name: one or {"mean": point.means.get(name), "ci95": None} for name, one in found.items()}
+        out.append((point.step, point.seconds, point.flops, kept))
+    return out
+
+
+def _picture(title: str, caption: str, file: Path) -> Picture:
+    return Picture(title, caption, encoded(file))
+
+
+def encoded(file: Path) -> str:
+    """Return a PNG file as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+
+
+def _cards(
+    runs: Sequence[tuple[Group, Run]], measures: Sequence[Measure], within: Sequence[str]
+) -> tuple[list[Card], list[str]]:
+    """Return a card for each run, with its samples as long as there is room."""
+    cards, used, without = [], 0, 0
+    for group, run in runs:
+        file, image = run.folder / "samples.png", None
+        if file.is_file():
+            used += file.stat().st_size * 4 // 3
+            image = encoded(file) if used < ROOM else None
+            without += image is None
+        metrics = {m.name: run.record["metrics"].get(m.name) for m in measures}
+        known = {name: one for name, one in metrics.items() if one}
+        overrides = [str(item) for item in run.record["overrides"]]
+        fold = [f"{key}={run.settings.get(key, 'default')}" for key in within]
+        name = ", ".join([*fold, f"seed {run.record['seed']}"])
+        cards.append(Card(group.name, str(run.folder), name, known, overrides, image))
+    note = f"the samples of {without} runs are not shown: the page has room for {ROOM >> 20} MiB of pictures"
+    return cards, [note] if without else []

@@ -1,0 +1,48 @@
+"""Overrides: which of two counts, and which of them act on a run's own configuration."""
+
+import logging
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from metagen.config.tree import conf_dir
+
+log = logging.getLogger(__name__)
+
+
+def merged(saved: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Return the saved overrides and the new ones; of two for the same key the new one counts."""
+
+    def key(override: str) -> str:
+        return override.partition("=")[0].lstrip("+~")
+
+    replaced = {key(override) for override in new}
+    return [override for override in saved if key(override) not in replaced] + list(new)
+
+
+def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
+    """Return those of a run's saved overrides that act on its own configuration.
+
+    Hydra saves no others: an option of the command line, an override of Hydra itself (which can name a
+    function to call) or a choice outside of ``conf`` was written by hand, and is left out with a warning.
+    """
+    foreign = [text for text in overrides if _foreign(text)]
+    for text in foreign:
+        log.warning("%s: '%s' is no override of a run and is left out", source, text)
+    return [text for text in overrides if text not in foreign]
+
+
+def _foreign(text: str) -> bool:
+    try:
+        one = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return True
+    places = (one.key_or_group, one.package or "")
+    if any(place.startswith(("hydra", "_global_.hydra")) for place in places):
+        return True
+    if not (conf_dir() / one.key_or_group).is_dir():
+        return False
+    value = one.value()
+    choices = [str(choice) for choice in (value if isinstance(value, list) else [value])]
+    return any(choice.startswith(("/", "~")) or ".." in choice for choice in choices)

@@ -1,0 +1,1 @@
+"""The contracts: episode, objective, model, learner and metric."""

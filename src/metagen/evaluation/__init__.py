@@ -1,0 +1,1 @@
+"""Evaluation on test episodes, likelihoods and judges."""

@@ -1,0 +1,165 @@
+"""Adapt to test episodes and measure, step by step."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metagen.core.episode import Episode, Params
+from metagen.core.metric import Metric, Outcome
+from metagen.core.objective import Objective
+from metagen.evaluation.likelihood import Likelihood
+from metagen.functional import rng
+from metagen.functional.flops import adaptation_flops
+from metagen.functional.vectorize import Vectorizer
+from metagen.statistics import summarize
+
+BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+def budgets(steps: int) -> list[int]:
+    """Return the numbers of steps at which an adaptation of ``steps`` steps is measured."""
+    return sorted({b for b in BUDGETS if b < steps} | {steps})
+
+
+class Shown(NamedTuple):
+    """The first test episode, for the pictures: images float (N, ., C, H, W), class ids (N,)."""
+
+    support: Tensor
+    query: Tensor
+    y: Tensor
+    samples: Tensor | None
+    logits: Tensor | None
+    labels: Tensor
+
+
+class Evaluation:
+    """The metrics of every test episode after 0, 1, 2, 5, 10, ... adaptation steps.
+
+    Args:
+        metrics: by name.
+        labels: (P,) class id in the dataset for each index in ``Episode.classes``.
+        judge: classifier of the real data, or ``None``.
+        samples: generated images a class (M).
+        steps: the largest number of adaptation steps.
+        others: real images of the classes that are not tested, to learn from and to test on.
+        likelihood: what else is measured, over the number of context images.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, Metric],
+        labels: Tensor,
+        judge: Callable[[Tensor], Tensor] | None = None,
+        samples: int = 64,
+        steps: int = 0,
+        likelihood: Likelihood | None = None,
+        others: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        self.metrics, self.labels, self.judge = dict(metrics), labels, judge
+        self.samples, self.steps, self.likelihood = samples, steps, likelihood
+        self.others = others
+        self.values: dict[int, dict[str, list[float]]] = {
+            step: {name: [] for name in metrics} for step in budgets(steps)
+        }
+        self._seconds = dict.fromkeys(self.values, 0.0)
+        self._flops: tuple[int, int] | None = None
+        self._episodes = 0
+        self.shown: Shown | None = None
+
+    def update(self, objective: Objective, learner: Any, batch: Episode, over: Vectorizer) -> None:
+        """Adapt to the T episodes of ``batch`` and measure along the way."""
+        params = objective.params()
+        if not self._episodes:
+            self._flops = adaptation_flops(learner, objective, params, _take(batch.support, 0))
+        clock = time.perf_counter()
+        state = over(lambda support: learner.begin(objective, params, support))(batch.support)
+        spent = 0.0
+        for step in range(self.steps + 1):
+            if step in self.values:
+                spent += time.perf_counter() - clock
+                self._seconds[step] += spent
+                self._measure(step, objective, params, state.params, batch, over)
+                clock = time.perf_counter()
+            if step < self.steps:
+                state = over(lambda s, support, i=step: learner.step(objective, params, s, support, i))(
+                    state, batch.support
+                )
+        self._episodes += batch.classes.shape[0]
+        if self.likelihood is not None:
+            self.likelihood.update(objective, learner, batch, over)
+
+    def _measure(
+        self, step: int, objective: Objective, theta: Params, phi: Params, batch: Episode, over: Vectorizer
+    ) -> None:
+        """Measure all metrics with ``phi`` (a leading T) in place of what it replaces in ``theta``."""
+
+        def call(method: str, *args: Any) -> Tensor:
+            return over(lambda p, *rest: objective.call(method, {**theta, **p}, *rest))(phi, *args)
+
+        losses = over(lambda p, episode: objective.query_loss({**theta, **p}, episode))(phi, batch)
+        samples = self._sample(call, batch) if objective.model.kind == "generate" else None
+        logits = inductive = transductive = None
+        if objective.model.kind == "classify":
+            inductive, transductive = _logits(call, objective, batch)
+            logits = transductive if objective.model.transductive else inductive
+        labels = self.labels.to(batch.classes.device)[batch.classes]
+        for t in range(batch.classes.shape[0]):
+            support, query, _ = (_take(part, t) for part in batch)
+            drawn, own, alone, together = (
+                _take(part, t) for part in (samples, logits, inductive, transductive)
+            )
+            seen = (drawn, own, alone, together, self.others)
+            outcome = Outcome(support, query, labels[t], losses[t], self.judge, *seen)
+            for name, metric in self.metrics.items():
+                self.values[step][name].append(float(metric(outcome)))
+        if step == self.steps and self.shown is None:
+            first = (batch.support.x, batch.query.x, batch.query.y, samples, logits, labels)
+            self.shown = Shown(*(_take(part, 0) if part is None else part[0].cpu() for part in first))
+
+    def _sample(self, call: Callable[..., Tensor], batch: Episode) -> Tensor:
+        """Draw M images a class with the same noise at every step: (T, N, M, C, H, W)."""
+        tasks, ways = batch.classes.shape
+        y = torch.arange(ways, device=batch.classes.device).repeat_interleave(self.samples)
+        drawn = call("sample", y.expand(tasks, -1), rng.fold_in(batch.query.key, 1))
+        return drawn.unflatten(1, (ways, self.samples))
+
+    def __len__(self) -> int:
+        """Return the number of episodes measured so far."""
+        return self._episodes
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Return name -> mean, ci95, n over episodes, at the last step."""
+        return {name: summarize(values) for name, values in self.values[self.steps].items()}
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Return for every measured step the seconds and FLOPs of adaptation an episode, and the metrics.
+
+        FLOPs are those of :func:`metagen.functional.flops.adaptation_flops`, None where they cannot be
+        counted; neither they nor the seconds hold the drawing of samples.
+        """
+        return [
+            {
+                "step": step,
+                "seconds": self._seconds[step] / max(len(self), 1),
+                "flops": self._flops and self._flops[0] + step * self._flops[1],
+                "metrics": {name: summarize(episodes) for name, episodes in values.items()},
+            }
+            for step, values in self.values.items()
+        ]
+
+
+def _logits(call: Callable[..., Tensor], objective: Objective, batch: Episode) -> tuple[Tensor, Tensor]:
+    """Return the inductive and the transductive logits of the query images, (T, N Q, N) each."""
+    query, support = (shots.x.flatten(1, 2) for shots in (batch.query, batch.support))
+    together = call("logits", query)
+    return (call("logits", query, support) if objective.model.batch_statistics else together), together
+
+
+def _take(part: Any, index: int) -> Any:
+    """Return task ``index`` of a tensor, of a tuple of tensors, or of nothing."""
+    if part is None or isinstance(part, Tensor):
+        return None if part is None else part[index]
+    return type(part)(*(leaf[index] for leaf in part))

@@ -1,0 +1,176 @@
+"""A classifier of all classes of a data set, trained once, that judges generated images."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+from tqdm import tqdm
+
+from metagen.errors import MetagenError
+from metagen.files import atomic
+
+log = logging.getLogger(__name__)
+
+
+class Images(Protocol):
+    """The part of a data bank that a judge reads: M images and their classes."""
+
+    name: str
+    images: Any  # uint8 (M, H, W)
+    labels: Any  # int64 (M,)
+    names: tuple[str, ...]
+    held: Any  # bool (M,), the official test images
+    sha256: str
+
+
+class Judge:
+    """argmax_c f(x)_c of a classifier f trained by cross-entropy on randomly shifted images.
+
+    It trains on the images that are not held out and is tested on those that are; where the bank
+    holds none out, every fourth image of each class is its test set. Weights are kept in
+    ``cache/judge-HASH.pt``, where HASH covers the images, the settings and the network. Training
+    runs on the CPU, is deterministic, and leaves the global random state as it was.
+
+    Args:
+        model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, 1, H, W) to (B, C), and, for
+            metrics of features, with ``features(x)``: (B, 1, H, W) to (B, F), what the logits are linear in.
+        epochs: passes over the images, but ``min_steps`` steps at least.
+        lr: peak of a one-cycle schedule (Smith, Topin: *Super-Convergence*, 2018) of Adam.
+        shift: images move by up to so many pixels each way, so that place says nothing of the class.
+        cache: folder of the weights; by default ``$METAGEN_CACHE``, else ``~/.cache/metagen``.
+
+    Attributes:
+        accuracy: share of the test images that are recognised, in %; NaN before :meth:`fit`.
+        classes: names of the classes, in the order of the logits.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., nn.Module],
+        epochs: int = 3,
+        min_steps: int = 400,
+        lr: float = 2e-3,
+        batch_size: int = 64,
+        shift: int = 2,
+        seed: int = 0,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if epochs < 1 or min_steps < 0 or lr <= 0 or batch_size < 1 or shift < 0:
+            raise MetagenError("judge: epochs, lr and batch_size must be positive, min_steps and shift >= 0")
+        self._make, self.seed, self.epochs, self.min_steps = model, seed, epochs, min_steps
+        self.lr, self.batch_size, self.shift = lr, batch_size, shift
+        self.cache = Path(cache or os.environ.get("METAGEN_CACHE") or Path.home() / ".cache" / "metagen")
+        self.accuracy, self.classes = float("nan"), ()  # type: tuple[float, tuple[str, ...]]
+
+    def fit(self, bank: Images, tested: Collection[str] = ()) -> "Judge":
+        """Train on all classes of ``bank``, also the tested, or load what was trained; return self."""
+        self.classes = tuple(bank.names)
+        labels, held = torch.as_tensor(bank.labels), torch.as_tensor(bank.held)
+        held = held if held.any() else _every_fourth(labels)
+        x = torch.as_tensor(bank.images)[:, None]
+        # the global state is put back: to judge an experiment must not change it
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model: Any = self._make(ways=len(self.classes))
+            file = self.cache / f"judge-{self._hash(bank)}.pt"
+            if not self._load(file):
+                self._train(x[~held], labels[~held], bank.name)
+                self.accuracy = self._test(x[held], labels[held])
+                self._save(file)
+        self.model.eval().requires_grad_(False)
+        log.info("judge of %s: %.2f %% of its test images recognised", bank.name, self.accuracy)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) in [0, 1] to logits (B, classes), on the images' device."""
+        return self._apply("logits", x)
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) in [0, 1] to penultimate features (B, F), on the images' device.
+
+        Raises:
+            MetagenError: the judge was not trained, or its network has no ``features``.
+        """
+        return self._apply("features", x)
+
+    def _apply(self, method: str, x: Tensor) -> Tensor:
+        if not self.classes:
+            raise MetagenError("the judge was not trained: call fit(bank) first")
+        if not hasattr(self.model, method):
+            raise MetagenError(f"the judge's network has no {method}(x): use one that has, as judge=basenet")
+        self.model.to(x.device)
+        return torch.cat([getattr(self.model, method)(part.float()) for part in x.split(1024)])
+
+    def _train(self, x: Tensor, y: Tensor, name: str) -> None:
+        steps = max(self.epochs * -(-len(x) // self.batch_size), self.min_steps)
+        generator = torch.Generator().manual_seed(self.seed)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps + 1)
+        order = torch.empty(0, dtype=torch.int64)
+        self.model.train()
+        for _ in tqdm(range(steps), desc=f"judge of {name}", unit="step", disable=None, leave=False):
+            if len(order) < self.batch_size:
+                order = torch.cat([order, torch.randperm(len(x), generator=generator)])
+            batch, order = order[: self.batch_size], order[self.batch_size :]
+            shifted = _shifted(x[batch], self.shift, generator).float() / 255
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(self.model.logits(shifted), y[batch]).backward()
+            optimizer.step()
+            schedule.step()
+
+    def _test(self, x: Tensor, y: Tensor) -> float:
+        self.model.eval()
+        right = [
+            (self(a.float() / 255).argmax(-1) == b) for a, b in zip(x.split(1024), y.split(1024), strict=True)
+        ]
+        return 100 * float(torch.cat(right).double().mean())
+
+    def _hash(self, bank: Images) -> str:
+        settings = [self.epochs, self.min_steps, self.lr, self.batch_size, self.shift, self.seed]
+        text = json.dumps([bank.sha256, settings, repr(self.model), len(self.classes)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _load(self, file: Path) -> bool:
+        if not file.exists():
+            return False
+        try:
+            kept = torch.load(file, weights_only=True, map_location="cpu")
+            self.model.load_state_dict(kept["weights"])
+            self.accuracy = float(kept["accuracy"])
+        except Exception as error:  # whatever a damaged file raises, the cure is the same
+            log.warning("the cached judge %s is damaged (%s): training anew", file, type(error).__name__)
+            return False
+        return True
+
+    def _save(self, file: Path) -> None:
+        try:
+            with atomic(file) as temporary:
+                torch.save({"weights": self.model.state_dict(), "accuracy": self.accuracy}, temporary)
+        except (MetagenError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            log.warning("the judge is not cached: %s", error)
+
+
+def _every_fourth(labels: Tensor) -> Tensor:
+    """Mark the 4th, 8th, ... image of each class."""
+    rank = np.empty(len(labels), dtype=np.int64)
+    for c in labels.unique():
+        index = torch.nonzero(labels == c)[:, 0].numpy()
+        rank[index] = np.arange(len(index))
+    return torch.from_numpy(rank % 4 == 3)
+
+
+def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    """Move every image of (B, 1, H, W) by its own offset, with background in the gap."""
+    windows = pad(x, [shift] * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
+    offset = torch.randint(0, 2 * shift + 1, (2, len(x)), generator=generator)
+    return windows[torch.arange(len(x)), :, offset[0], offset[1]]

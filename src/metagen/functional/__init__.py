@@ -1,0 +1,1 @@
+"""Pure functions on tensors: randomness, vectorization, memory and precision."""

@@ -1,0 +1,1 @@
+"""The jobs: train, evaluate, generate, resume and reproduce."""

@@ -1,0 +1,193 @@
+"""Run a finished run again and lay its metrics beside the old ones: the job behind ``metagen reproduce``."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from metagen.errors import MetagenError, UsageError
+from metagen.files import write_json, write_text
+from metagen.jobs.environment import git_commit, versions
+from metagen.jobs.train import run_folder
+from metagen.report.tables import comparison_table
+from metagen.runs.reopen import differences, recompose
+
+Record = dict[str, Any]
+
+
+class Reproduction:
+    """A finished run, to be run again from the configuration that was saved with it.
+
+    Args:
+        run: folder of a run or of a sweep's job, trained or evaluated; nothing in it is changed.
+        overrides: on top of the run's own.
+
+    Attributes:
+        task: ``"train"`` or ``"evaluate"``, as it was made.
+        argv: what Hydra is to compose; what runs is what :meth:`prepare` returns.
+
+    Raises:
+        MetagenError: no finished run, a path in its configuration that this machine does not have, or a
+            folder for the new run that is not empty.
+    """
+
+    def __init__(self, run: Path, overrides: Sequence[str] = ()) -> None:
+        for word in overrides:
+            if word.startswith("-"):
+                raise UsageError(f"reproduce takes overrides such as seed=1, not '{word}'")
+        self.run, self.old = run, _record(run)
+        self.given = [text for text in overrides if not _of_hydra(text)]
+        own = [text for text in overrides if _of_hydra(text)]
+        _check_new(own)
+        self.task = "evaluate" if "checkpoint" in self.old["training"] else "train"
+        self.parts = recompose(run, self.given)
+        self.argv = [*self.parts.known, *own]
+        self.folder = run
+
+    def before(self) -> str:
+        """Return what is known to differ before the run, in lines for the user."""
+        lines = [f"{self.task}s again {self.run}"]
+        lines += [f"new override  {text}" for text in self.given]
+        lines += [f"today's conf no longer takes '{text}'; what it set is kept" for text in self.parts.lost]
+        lines += _listed("today's conf has, the saved value counts", self.parts.changed)
+        lines += _listed("not on this machine", self.parts.moved)
+        lines += _listed("code", differences({"commit": self.old.get("git")}, {"commit": git_commit()}))
+        lines += _listed("versions", differences(self.old.get("versions", {}), versions()))
+        return "\n".join(lines if len(lines) > 1 else [*lines, "nothing differs: conf, code and versions"])
+
+    def prepare(self, composed: DictConfig) -> DictConfig:
+        """Return the configuration to run in the place of ``composed``, and leave it in the new folder."""
+        self.folder = run_folder()
+        config = OmegaConf.create(self.parts.config)
+        OmegaConf.set_struct(config, True)
+        saved = self.folder / ".hydra"
+        if saved.is_dir():
+            write_text(saved / "config.yaml", OmegaConf.to_yaml(config))
+            write_text(saved / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(self.parts.overrides)))
+        self._restate()
+        self._share_threads()
+        return config
+
+    def _restate(self) -> None:
+        """Let the new record tell the run's overrides and choices, also those that the tree has lost."""
+        hydra: Any = HydraConfig.get()
+        groups = {text.partition("=")[0].lstrip("+~") for text in self.given}
+        old = {group: one for group, one in self.old.get("choices", {}).items() if group not in groups}
+        with read_write(hydra), open_dict(hydra):
+            hydra.overrides.task = self.parts.overrides
+            hydra.runtime.choices.update(old if "experiment" not in groups else {})
+
+    def _share_threads(self) -> None:
+        """Take as many threads as the run had: sums over another number of them are rounded differently."""
+        threads = self.old.get("machine", {}).get("threads")
+        if isinstance(threads, int) and 0 < threads <= (os.cpu_count() or 1):
+            torch.set_num_threads(threads)
+
+    def after(self) -> tuple[str, bool]:
+        """Return old and new metrics side by side with a verdict, and False where they should not differ."""
+        new = _record(self.folder)
+        equal, reasons = results(self.old) == results(new), expected(self.old, new, self.given)
+        found = {"run": str(self.run), "equal": equal, "expected": reasons, "overrides": self.given}
+        write_json(self.folder / "reproduction.json", found | self.parts._asdict())
+        return f"{side_by_side(self.old, new)}\n{_verdict(self.old, new, equal, reasons)}", equal or bool(
+            reasons
+        )
+
+
+def side_by_side(old: Record, new: Record) -> str:
+    """Return a table: the mean of every metric in both runs, and in how many episodes they differ."""
+    rows = []
+    for name in dict.fromkeys([*old["metrics"], *new["metrics"]]):
+        means = [record["metrics"].get(name, {}).get("mean") for record in (old, new)]
+        values = [record["per_episode"].get(name, []) for record in (old, new)]
+        row: dict[str, Any] = {"metric": name}
+        row |= {key: _digits(mean) for key, mean in zip(("old", "new"), means, strict=True)}
+        row["difference"] = _digits(None if None in means else means[1] - means[0])
+        differing = sum(a != b for a, b in zip(*values, strict=False))
+        comparable = len(values[0]) == len(values[1])
+        row["episodes that differ"] = f"{differing} of {len(values[1])}" if comparable else "-"
+        rows.append(row)
+    return comparison_table(rows)[0]
+
+
+def results(record: Record) -> dict[str, Any]:
+    """Return what of a record must be equal in two equal runs: everything but times and circumstances."""
+    kept = {key: record.get(key) for key in ("split", "episodes", "metrics", "per_episode", "likelihood")}
+    curve = [{key: point[key] for key in ("step", "metrics")} for point in record.get("adaptation", [])]
+    return kept | {"adaptation": curve}
+
+
+def expected(old: Record, new: Record, given: Sequence[str]) -> list[str]:
+    """Return why two runs may differ: other overrides, versions, device, data or checkpoint."""
+    reasons = [f"the override {text}" for text in given]
+    if old["device"] != new["device"]:
+        reasons.append(f"device {old['device']} -> {new['device']}")
+    for name in ("versions", "machine", "data"):
+        if name in old:  # a run of an earlier version did not write down all of it
+            found = differences(old[name], new[name])
+            reasons += [f"{name}.{key} {_short(a)} -> {_short(b)}" for key, (a, b) in found.items()]
+    a, b = (record["training"].get("sha256") for record in (old, new))
+    if a and a != b:
+        reasons.append("another checkpoint")
+    return reasons
+
+
+def _verdict(old: Record, new: Record, equal: bool, reasons: Sequence[str]) -> str:
+    why = "; ".join(reasons)
+    if equal:
+        count = f"all {len(new['metrics'])} metrics of all {new['episodes']['count']} episodes"
+        return f"identical: {count}, to the last bit" + (f", although {why}" if why else "")
+    if reasons:
+        return f"different, which is to be expected: {why}"
+    code = f"the code is another one ({_short(old.get('git'))} -> {_short(new.get('git'))})"
+    changed = old.get("git") != new.get("git") or str(new.get("git")).endswith("+")
+    return "DIFFERENT on the same versions and device: " + (
+        code if changed else "the same code; is something random without the run's seed?"
+    )
+
+
+def _record(run: Path) -> Record:
+    if (run / "multirun.yaml").is_file():
+        raise MetagenError(f"{run} is a sweep: name one of its jobs, such as {run}/0")
+    path = run / "metrics.json"
+    if not run.is_dir():
+        raise MetagenError(f"no folder {run}: name a run's folder, such as outputs/DATE/TIME")
+    if not path.is_file():
+        raise MetagenError(f"{run} has no metrics.json to compare with: name a run that came to its end")
+    try:
+        record = json.loads(path.read_text())
+        _ = record["metrics"], record["per_episode"], record["training"], record["device"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MetagenError(f"{path} cannot be read ({error}): name another run") from error
+    return record
+
+
+def _check_new(own: Sequence[str]) -> None:
+    """Refuse a folder for the new run that holds something."""
+    for text in own:
+        key, _, value = text.lstrip("+").partition("=")
+        folder = Path(value.strip("'\""))
+        if key == "hydra.run.dir" and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise MetagenError(f"hydra.run.dir={folder} exists and is not empty: name a new folder")
+
+
+def _of_hydra(override: str) -> bool:
+    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def _listed(title: str, found: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    return [f"{title}: {key} {_short(old)} -> {_short(new)}" for key, (old, new) in found.items()]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:10] + text[40:] if len(text) in (40, 41, 64) and " " not in text else text
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.7g}"

@@ -1,0 +1,1 @@
+"""A run: its folder, its record, and how it is opened again."""

@@ -1,0 +1,123 @@
+"""What runs there are and how they stand: the job behind ``metagen list``."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from metagen.errors import MetagenError
+from metagen.report.tables import comparison_table, number
+from metagen.runs.records import has_checkpoint, read_record, run_folders
+from metagen.runs.settings import pairs, settings_of
+
+QUIET = 600  # seconds without a new byte after which an unfinished run is taken for a dead one
+
+LEGEND = (
+    "done: has metrics.json. running: not done, and written to within the last {} minutes. interrupted: "
+    "checkpoints/last.ckpt holds its state. unfinished: neither. broken: its metrics.json cannot be read."
+)
+
+
+class Listed(NamedTuple):
+    """A run: its folder, state, last change (seconds since 1970), and what else is known of it."""
+
+    folder: Path
+    state: str
+    changed: float
+    settings: Mapping[str, str]
+    metric: str | None = None
+    trouble: str | None = None
+
+
+def listing(folders: Sequence[Path], now: float | None = None) -> str:
+    """Return a table of all runs below ``folders``, finished or not, the newest first.
+
+    Args:
+        folders: searched for runs.
+        now: seconds since 1970 by which a run's age is told; default: the clock's.
+
+    Raises:
+        MetagenError: a folder does not exist, or there is no run.
+    """
+    now = time.time() if now is None else now
+    runs = sorted((_listed(folder, now) for folder in run_folders(folders)), key=lambda run: -run.changed)
+    if not runs:
+        raise MetagenError(f"no run below {', '.join(map(str, folders))}: metagen train makes one")
+    table = comparison_table([_row(run, now) for run in runs])[0]
+    troubles = [f"{run.folder}: {run.trouble}" for run in runs if run.trouble]
+    states = [run.state for run in runs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    legend = LEGEND.format(QUIET // 60) if set(states) != {"done"} else ""
+    return "\n".join([table, "", f"{len(runs)} runs: {counts}", *troubles, *([legend] if legend else [])])
+
+
+def _listed(folder: Path, now: float) -> Listed:
+    try:
+        record = read_record(folder)
+        return Listed(folder, "done", _changed([folder / "metrics.json"]), settings_of(record), _main(record))
+    except FileNotFoundError:
+        state, trouble = "interrupted" if has_checkpoint(folder) else "unfinished", None
+    except (ValueError, OSError, AttributeError, TypeError) as error:
+        state, trouble = "broken", f"metrics.json cannot be read ({' '.join(str(error).split())[:120]})"
+    changed = _changed([*_files(folder), folder])
+    if trouble is None and now - changed < QUIET:
+        state = "running"
+    return Listed(folder, state, changed, _told(folder), None, trouble)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for part in (folder, folder / "checkpoints", folder / ".hydra"):
+        if part.is_dir():
+            yield from (path for path in part.iterdir() if path.is_file())
+
+
+def _changed(paths: Sequence[Path]) -> float:
+    return max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+
+
+def _main(record: Mapping[str, Any]) -> str | None:
+    """Return the main metric with its value; an older record does not know which one it is."""
+    name = record.get("main") or next(iter(record["metrics"]), None)
+    found = record["metrics"].get(name)
+    if not isinstance(found, dict):
+        return None
+    unit = record.get("units", {}).get(name, "")
+    return f"{str(name).replace('_', ' ')} {number(found.get('mean'), found.get('ci95'))} {unit}".rstrip()
+
+
+def _told(folder: Path) -> dict[str, str]:
+    """Return choices and overrides of a run that left no record, as far as Hydra wrote them down."""
+    try:
+        hydra = yaml.load((folder / ".hydra" / "hydra.yaml").read_bytes(), _Loader)["hydra"]
+        chosen = {key: str(value) for key, value in hydra["runtime"]["choices"].items() if value is not None}
+        return {**chosen, **pairs(hydra["overrides"]["task"])}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _row(run: Listed, now: float) -> dict[str, Any]:
+    told = {key: value for key, value in run.settings.items() if value not in ("null", "None")}
+    task = told.get("experiment") or " ".join(filter(None, [told.get("data"), told.get("task")])) or None
+    return {
+        "run": str(run.folder),
+        "state": run.state,
+        "age": age(now - run.changed),
+        "task": task,
+        "learner": told.get("learner"),
+        "model": told.get("model"),
+        "seed": told.get("seed"),
+        "main metric": run.metric,
+    }
+
+
+def age(seconds: float) -> str:
+    """Return a duration in its largest unit, such as ``5 min``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"

@@ -1,0 +1,1 @@
+"""Sweeps: a queue of processes, Ray, SLURM and Optuna."""

@@ -1,0 +1,155 @@
+"""What a sweep consists of, kept in its folder so that it can be finished later.
+
+A sweep's folder holds, beside a folder for each job:
+
+- ``jobs.json``: the plan; all jobs with their folders and overrides.
+- ``jobs/N.json`` and ``jobs/N.log``: how job N went, and everything that it printed.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from metagen.errors import MetagenError
+from metagen.files import write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its number, its folder within the sweep's, and the overrides that are its own."""
+
+    number: int
+    folder: str
+    overrides: list[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a job goes or went.
+
+    state:   ``waiting``, ``running``, ``done``, ``failed``, ``pruned``, ``killed (SIGNAL)`` or
+             ``interrupted``.
+    error:   its last line, if it did not come to its end.
+    started: seconds since the epoch, as ``ended``.
+    devices: ``CUDA_VISIBLE_DEVICES`` of the job; None where nothing was pinned.
+    threads: of the CPU; None where the system's default holds. They decide how sums are rounded.
+    """
+
+    state: str = "waiting"
+    error: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    host: str | None = None
+    devices: str | None = None
+    threads: int | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Return how long it ran."""
+        return self.ended - self.started if self.started and self.ended else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The plan of a sweep.
+
+    root:      its folder.
+    task:      ``"train"`` or ``"evaluate"``.
+    arguments: the overrides of the whole sweep, before they were multiplied out.
+    hydra:     overrides of Hydra itself.
+    flags:     options of the command line that decide where configurations are found.
+    cwd:       working directory, to which paths in overrides are relative.
+    study:     address of the study that may prune the jobs, or None.
+    """
+
+    root: Path
+    task: str
+    arguments: list[str]
+    hydra: list[str]
+    flags: list[str]
+    cwd: str
+    jobs: list[Job] = field(default_factory=list)
+    study: str | None = None
+
+    @classmethod
+    def load(cls, root: Path) -> "Sweep":
+        """Read the plan in ``root``.
+
+        Raises:
+            MetagenError: there is none, or it cannot be read.
+        """
+        path = root / "jobs.json"
+        if not root.is_dir():
+            raise MetagenError(f"no folder {root}: name a sweep's folder, such as outputs/multirun/DATE/TIME")
+        if not path.is_file():
+            raise MetagenError(f"{root} is no sweep's folder: it has no jobs.json")
+        try:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            return cls(root, **{**plan, "jobs": [Job(**job) for job in plan["jobs"]]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise MetagenError(f"{path} cannot be read ({error}): start the sweep in a new folder") from error
+
+    def save(self) -> None:
+        """Write the plan."""
+        plan = asdict(self)
+        del plan["root"]
+        write_json(self.root / "jobs.json", plan)
+
+    def with_jobs(self, jobs: list[Job]) -> "Sweep":
+        """Return the plan with ``jobs`` in it; one of a number that is there takes its place."""
+        numbers = {job.number for job in jobs}
+        kept = [job for job in self.jobs if job.number not in numbers]
+        return replace(self, jobs=sorted([*kept, *jobs], key=lambda job: job.number))
+
+    def path(self, job: Job) -> Path:
+        """Return a job's folder."""
+        return self.root / job.folder
+
+    def log(self, job: Job) -> Path:
+        """Return the file with what a job printed."""
+        return self.root / "jobs" / f"{job.number}.log"
+
+    def result(self, job: Job) -> dict[str, Any] | None:
+        """Return what a job found, or None where it has not come to its end."""
+        path = self.path(job) / "metrics.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def record(self, job: Job) -> Record | None:
+        """Return how a job goes, or None where it has not been started."""
+        path = self._record(job)
+        return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+    def write_record(self, job: Job, record: Record) -> None:
+        """Keep how a job goes."""
+        write_json(self._record(job), asdict(record))
+
+    def forget(self, job: Job) -> None:
+        """Let a job be one that was never started."""
+        self._record(job).unlink(missing_ok=True)
+
+    def _record(self, job: Job) -> Path:
+        return self.root / "jobs" / f"{job.number}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Let nobody else run jobs of this sweep; yield a descriptor that holds the lock.
+
+        Jobs inherit it, so the lock outlives a sweep that is killed until the last of its jobs has ended.
+
+        Raises:
+            MetagenError: somebody does.
+        """
+        (self.root / "jobs").mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.root / "jobs" / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield descriptor
+        except BlockingIOError as error:
+            raise MetagenError(f"jobs of the sweep {self.root} are still running: wait for them") from error
+        finally:
+            os.close(descriptor)

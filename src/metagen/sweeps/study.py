@@ -1,0 +1,159 @@
+"""A sweep that learns from its jobs: ``hydra/sweeper=optuna``."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from metagen.console import echo
+from metagen.errors import MetagenError, nearest
+from metagen.sweeps.base import SweepLauncher
+from metagen.sweeps.plan import Sweep
+from metagen.sweeps.process import quoted
+from metagen.sweeps.space import space_of
+from metagen.sweeps.table import record_of
+from metagen.sweeps.trials import trials_table
+
+
+class OptunaSearch(Sweeper):
+    """Searches by TPE (Bergstra et al., 2011); the study is kept in ``study.db`` in the sweep's folder.
+
+    A study that is there goes on: its unfinished trials first.
+
+    Args:
+        metric: a metric, or a list for several objectives; None takes the task's first one.
+        n_trials: in the end, those of an earlier call among them.
+        n_jobs: trials that are decided on together, and run at the same time as far as the launcher allows.
+        seed: of the sampler.
+        prune: whether trials end early whose validation losses are worse than the median; for one
+            objective only.
+        params: search space, override by key, as on the command line.
+    """
+
+    def __init__(
+        self,
+        metric: str | Sequence[str] | None = None,
+        n_trials: int = 20,
+        n_jobs: int = 2,
+        seed: int = 0,
+        prune: bool = True,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value in (("n_trials", n_trials), ("n_jobs", n_jobs)):
+            if not (isinstance(value, int) and value >= 1):
+                raise MetagenError(f"hydra.sweeper.{name}={value}: expected a whole number of 1 or more")
+        self.metric, self.n_trials, self.n_jobs, self.seed = metric, n_trials, n_jobs, seed
+        self.params: Mapping[str, Any] = params or {}
+        self.prune = prune
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Make the launcher.
+
+        Raises:
+            MetagenError: Optuna is not installed, or the launcher is none of ours.
+        """
+        from hydra.core.plugins import Plugins
+
+        try:
+            import optuna
+        except ImportError as error:
+            raise MetagenError(
+                "hydra/sweeper=optuna is not installed: pip install 'metagen[optuna]'"
+            ) from error
+        optuna.logging.set_verbosity(logging.WARNING)
+        self.loader, self.settings = hydra_context.config_loader, config
+        self.root = Path(str(config.hydra.sweep.dir))
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        if not isinstance(launcher, SweepLauncher):
+            raise MetagenError("hydra/sweeper=optuna needs hydra/launcher=queue, ray or slurm")
+        self.jobs: SweepLauncher = launcher
+        self.jobs.quiet = True
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run trials until there are enough, and write the best as an experiment file.
+
+        Raises:
+            MetagenError: a metric that the task does not have, or a search space that is none.
+        """
+        names = self._metrics()
+        parser = OverridesParser.create(config_loader=self.loader)
+        given = [f"{key}={value}" for key, value in self.params.items()]
+        space = space_of(parser.parse_overrides([*given, *arguments]))
+        study = self._study(names)
+        self._finish(study, names)
+        while (left := self.n_trials - len(study.trials)) > 0:
+            trials = [study.ask(space.searched) for _ in range(min(self.n_jobs, left))]
+            batch = [space.overrides(trial.params) for trial in trials]
+            if trials[0].number == 0:
+                self.loader.load_sweep_config(self.settings, batch[0])
+            self.jobs.launch(batch, initial_job_idx=trials[0].number)
+            self._tell(study, [trial.number for trial in trials], names)
+        echo(trials_table(study, self.root, space, names, self.loader))
+        return study
+
+    def _metrics(self) -> list[str]:
+        known = [str(name) for name in self.settings.metrics]
+        names = known[:1] if self.metric is None else self.metric
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in known:
+                hint = nearest(name, known) or f"; the task has {', '.join(known)}"
+                raise MetagenError(f"hydra.sweeper.metric={name}: the task has no such metric{hint}")
+        return names
+
+    def _study(self, names: Sequence[str]) -> Any:
+        import optuna
+
+        better = [instantiate(self.settings.metrics[name]).better for name in names]
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not (self.root / "multirun.yaml").exists():
+            OmegaConf.save(self.settings, self.root / "multirun.yaml")
+        storage = f"sqlite:///{self.root.absolute() / 'study.db'}"
+        self.jobs.study = storage if self.prune and len(names) == 1 else None
+        return optuna.create_study(
+            storage=storage,
+            study_name="metagen",
+            load_if_exists=True,
+            directions=["maximize" if one == "higher" else "minimize" for one in better],
+            sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=max(5, self.n_jobs)),
+        )
+
+    def _finish(self, study: Any, names: Sequence[str]) -> None:
+        """Run the trials again that were interrupted."""
+        from optuna.trial import TrialState
+
+        running = {trial.number for trial in study.get_trials(states=[TrialState.RUNNING])}
+        if not running:
+            return
+        plan = Sweep.load(self.root) if (self.root / "jobs.json").is_file() else None
+        jobs = [job for job in plan.jobs if job.number in running] if plan else []
+        for number in running - {job.number for job in jobs}:
+            study.tell(number, state=TrialState.FAIL)
+        batch = [[*job.overrides, f"hydra.sweep.subdir={quoted(job.folder)}"] for job in jobs]
+        if batch:
+            self.jobs.resume = True
+            self.jobs.launch(batch, initial_job_idx=0)
+            self.jobs.resume = False
+            self._tell(study, [job.number for job in jobs], names)
+
+    def _tell(self, study: Any, numbers: Sequence[int], names: Sequence[str]) -> None:
+        from optuna.trial import TrialState
+
+        plan = Sweep.load(self.root)
+        for job in (job for job in plan.jobs if job.number in numbers):
+            metrics = (plan.result(job) or {}).get("metrics", {})
+            values = [metrics.get(name, {}).get("mean") for name in names]
+            if record_of(plan, job).state == "pruned":
+                study.tell(job.number, state=TrialState.PRUNED)
+            elif None in values:
+                study.tell(job.number, state=TrialState.FAIL)
+            else:
+                study.tell(job.number, values)

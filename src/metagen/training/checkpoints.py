@@ -1,0 +1,217 @@
+"""Checkpoints: when they are written, whole or not at all, and which of them to go on from."""
+
+import io
+import logging
+import os
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from metagen.errors import MetagenError
+from metagen.files import atomic
+from metagen.training import signals
+
+log = logging.getLogger(__name__)
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Write a checkpoint beside its target and move it there; what was the last one becomes the previous one.
+
+    A full disk leaves the one before, a power cut at least the previous one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: Mapping[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write ``checkpoint`` to ``path``.
+
+        Raises:
+            MetagenError: the file cannot be written; what was at ``path`` still is.
+        """
+        # torch.save to a file hides a full disk in a RuntimeError; writing bytes names it.
+        buffer, target = io.BytesIO(), Path(path)
+        torch.save(dict(checkpoint), buffer)
+        try:
+            with atomic(target) as temporary:
+                temporary.write_bytes(buffer.getbuffer())
+                if target.name == LAST and target.is_file():
+                    os.replace(target, target.with_name(PREVIOUS))
+        except MetagenError as error:
+            run = target.parent.parent
+            raise MetagenError(f"{error}; make room, then metagen train --resume {run} goes on") from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return what the checkpoint at ``path`` holds; no code in it is run, whatever is asked for."""
+        return read_checkpoint(path)
+
+
+class Keeper(Checkpoint):
+    """Writes ``last.ckpt`` every so many seconds and around every validation, and ``best.ckpt``.
+
+    Lightning can go on exactly from the end of a step without validation, and from the end of a validation:
+    nothing is written in between. So the step that ends with a validation is preceded by a checkpoint,
+    from which a run goes on that was told to stop during the validation.
+
+    Args:
+        folder: of the checkpoints.
+        every: seconds between two checkpoints at most, 0 for one after every step.
+
+    Raises:
+        MetagenError: ``every`` is negative.
+
+    Attributes:
+        best_model_score: the lowest validation loss so far, None before the first one.
+        resumed: how often the training was taken up again.
+    """
+
+    def __init__(self, folder: Path, every: float) -> None:
+        if every < 0:
+            raise MetagenError(f"checkpoint_every={every}: expected a number of seconds, 0 or more")
+        self.folder, self.every = folder, every
+        self.best_model_score: float | None = None
+        self.resumed = 0
+        self.saved_step: int | None = None
+        self._before = self._saved_at = 0.0
+        self._start: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return the time of training, that of earlier attempts up to their checkpoints included."""
+        return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to know."""
+        return {
+            "best_model_score": self.best_model_score,
+            "seconds": self.seconds,
+            "resumed": self.resumed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.best_model_score = state_dict["best_model_score"]
+        self._before, self.resumed = state_dict["seconds"], state_dict["resumed"] + 1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clocks."""
+        self._start, self._saved_at = time.perf_counter(), time.monotonic()
+        signals.install()  # Lightning has just taken them
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        self._before, self._start = self.seconds, None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write the last checkpoint where it is time, or where a signal says so."""
+        if _validates(trainer, 0):
+            return
+        over = trainer.should_stop or trainer.global_step == trainer.max_steps
+        late = time.monotonic() - self._saved_at >= self.every
+        if over or late or _validates(trainer, 1) or signals.noted():
+            self.keep(trainer, LAST)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop where a signal says so: the step before has been saved and logged by now."""
+        if self.saved_step == trainer.global_step:
+            self._stop(trainer)
+
+    def on_validation_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop where a signal says so: the checkpoint before the step is there."""
+        self._stop(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the best and the last checkpoint."""
+        if trainer.sanity_checking:
+            return
+        score = float(trainer.callback_metrics["val/loss"])
+        if self.best_model_score is None or score < self.best_model_score:
+            self.best_model_score = score
+            self.keep(trainer, BEST)
+        self.keep(trainer, LAST)
+
+    def keep(self, trainer: L.Trainer, name: str) -> None:
+        """Write the checkpoint ``name``, on the first rank."""
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.save()  # or a kill leaves a gap in the curves
+            trainer.save_checkpoint(self.folder / name, weights_only=False)
+            if name == LAST:
+                self._saved_at, self.saved_step = time.monotonic(), trainer.global_step
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        # The others end with the first rank: of two that stop by themselves, one would wait for the other.
+        if trainer.is_global_zero:
+            signals.check()
+
+
+def _validates(trainer: L.Trainer, ahead: int) -> bool:
+    """Return whether a validation follows the step that ends now, or the one ``ahead`` of it."""
+    interval = trainer.val_check_batch
+    if not trainer.enable_validation or not trainer.num_val_batches or interval is None:
+        return False
+    loop, every = trainer.fit_loop.epoch_loop, trainer.check_val_every_n_epoch
+    if every is None:
+        return (loop.total_batch_idx + 1 + ahead) % interval == 0
+    number = loop.batch_idx + 1 + ahead
+    due = number % interval == 0 or number == trainer.num_training_batches
+    return (trainer.current_epoch + 1) % every == 0 and due
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint holds; no code in it is run.
+
+    Raises:
+        MetagenError: the file is missing or unreadable.
+    """
+    try:
+        # torch itself takes damaged numbers as they are; the archive's checksums tell.
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"state_dict", "global_step"} <= saved.keys():
+            raise KeyError("state_dict")
+        return saved
+    except FileNotFoundError as error:
+        raise MetagenError(
+            f"no checkpoint at {path}: train first, or name a run folder that has one"
+        ) from error
+    except Exception as error:
+        raise MetagenError(
+            f"{path} is no readable checkpoint ({type(error).__name__}): train again"
+        ) from error
+
+
+def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
+    """Return the checkpoint in ``folder`` with the most steps and their number, or Nones where there is none.
+
+    One that cannot be read is put aside, as ``NAME.unreadable``, with a warning.
+    """
+    found: list[tuple[int, Path]] = []
+    for path in (folder / name for name in (LAST, PREVIOUS, BEST)):
+        if not path.is_file():
+            continue
+        try:
+            found.append((int(read_checkpoint(path)["global_step"]), path))
+        except MetagenError:
+            aside = path.with_name(f"{path.name}.unreadable")
+            log.warning("%s is damaged and put aside (%s): the one before it is used", path, aside.name)
+            path.replace(aside)
+    if not found:
+        return None, None
+    # Of two with as many steps the first one is the last one.
+    steps, path = max(found, key=lambda one: one[0])
+    return path, steps

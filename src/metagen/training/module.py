@@ -1,0 +1,190 @@
+"""The LightningModule: a model and a learner, trained on batches of tasks."""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins.precision import Precision as PrecisionPlugin
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import Tensor, nn
+
+from metagen.core.episode import Episode
+from metagen.core.learner import Learner
+from metagen.core.objective import Objective
+from metagen.errors import MetagenError
+from metagen.evaluation.evaluation import Evaluation
+from metagen.functional.autocast import FULL, Lowered, Precision, ambient, full, least
+from metagen.functional.chunked import Plan, mean_over, plan, width
+from metagen.functional.vectorize import backend, tasks_of, tree_map
+
+log = logging.getLogger(__name__)
+
+
+class Experiment(L.LightningModule):
+    r"""Meta-training of theta (and of the learner's own parameters) on the mean meta-loss of T tasks.
+
+    .. math:: \min_\theta \frac{1}{T} \sum_{t=1}^T \text{meta\_loss}(\theta; \text{episode}_t)
+
+    Args:
+        model: gives the loss.
+        learner: gives the adaptation; is bound to the model here.
+        optimizer: makes the meta-optimizer from the parameters.
+        scheduler: makes a learning-rate schedule, stepped every training step, from the optimizer.
+        vectorize: backend over tasks, see :mod:`metagen.functional.vectorize`. ``"auto"`` is ``vmap`` over
+            chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`.
+        classes: number of (pseudo-)classes in meta-training.
+        chunk: tasks at a time, ``None`` to choose it.
+        workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
+        autocast: what the trainer's mixed precision lowers, see
+            :mod:`metagen.functional.autocast`. ``"auto"`` is what both the model and the learner stand
+            without spoiling the meta-gradient.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        learner: Learner,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        vectorize: str = "auto",
+        classes: int = 1,
+        chunk: int | None = None,
+        workers: int | None = None,
+        autocast: Literal["auto", "none", "query", "all"] = "auto",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters("classes", logger=False)
+        self.model = model
+        self.learner: Learner = learner
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self.objective = Objective(model)
+        learner.bind(self.objective, classes)
+        self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
+        self.over = backend("vmap" if vectorize == "auto" else vectorize)
+        if autocast in ("query", "all") and learner.lowers == "none":
+            raise MetagenError(
+                f"autocast={autocast}: {type(learner).__name__} cannot tell what may run in low precision; "
+                f"use autocast=auto"
+            )
+        kept = least((self.objective.model.lowers, learner.lowers))
+        self.lowers: Lowered = kept if autocast == "auto" else autocast
+        self.precision = FULL
+        self.evaluation: Evaluation | None = None
+        self._widths: dict[torch.Size, int] = {}
+
+    def meta_loss(self, batch: Episode) -> Tensor:
+        """Return the mean meta-loss over the tasks of ``batch``, a scalar."""
+        tasks = tasks_of(batch)
+        how = self._plan(tasks, batch) if self.chunked else Plan(tasks, 1)
+        if how.chunk >= tasks:
+            return self._total_loss(self.model, self.learner, batch) / tasks
+        leaves = [p for p in self.parameters() if p.requires_grad]
+        return mean_over(self._total_loss, batch, (self.model, self.learner), how, leaves)
+
+    def _plan(self, tasks: int, batch: Episode) -> Plan:
+        """Return how to work off the batch; what its largest tensor is must be measured once a shape."""
+        shape = batch.query.x.shape[1:]
+
+        def widest() -> int:
+            if shape not in self._widths:
+                query = tree_map(lambda leaf: leaf[:1], batch.query)
+                params = self.objective.for_ways(self.objective.params(), shape[0])
+                # As in training: a loss with a gradient inside refuses to be measured without tasks.
+                self._widths[shape] = width(lambda: self.over(partial(self.objective.loss, params))(query))
+            return self._widths[shape]
+
+        return plan(tasks, self.device, self.chunk, self.workers, widest)
+
+    def _total_loss(self, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
+        """Return the sum of the meta-losses of all tasks."""
+        objective = Objective(model, self.precision)
+        params = objective.params()
+        return self.over(lambda episode: learner.meta_loss(objective, params, episode))(batch).sum()
+
+    def on_train_start(self) -> None:
+        """Ask Lightning for the precision, once, and say what runs in it."""
+        with self.trainer.precision_plugin.forward_context():
+            self.precision = Precision(self.lowers, ambient(self.device), self.device.type)
+        log.info("precision: %s", self.precision.describe())
+
+    def training_step(self, batch: Episode, step: int) -> Tensor:
+        """Return the meta-loss and log it, every so many steps: a call to the logger is not free."""
+        self.learner.set_step(self.global_step)
+        # Lightning lowers the whole step; what is to be lowered is said anew, in the threads, too.
+        with full(self.device):
+            loss = self.meta_loss(batch)
+        if self.trainer.world_size > 1:
+            loss = _OfAllRanks.apply(loss)
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/loss", loss, prog_bar=True, batch_size=1)
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, in bf16 those of a fused optimizer, too.
+
+        Lightning refuses these in every mixed precision. But only a loss scale, which bf16 has not, would be
+        undone after the clipping; for float16 see :func:`metagen.functional.autocast.check`.
+        """
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and getattr(plugin, "scaler", None) is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            PrecisionPlugin.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def validation_step(self, batch: Episode, step: int) -> None:
+        """Log the query loss after adaptation, by which the best checkpoint is chosen."""
+        params = self.objective.params()
+
+        def query_loss(episode: Episode) -> Tensor:
+            phi = self.learner.adapt(self.objective, params, episode.support, self.learner.test_steps)
+            return self.objective.query_loss(phi, episode)
+
+        tasks = batch.classes.shape[0]
+        with full(self.device):
+            loss = self.over(query_loss)(batch).mean()
+        self.log("val/loss", loss, prog_bar=True, batch_size=tasks)
+
+    def test_step(self, batch: Episode, step: int) -> None:
+        """Hand the batch to the evaluation, which keeps every episode's metrics."""
+        if self.evaluation is None:
+            raise MetagenError("nothing to evaluate with: set experiment.evaluation before the test")
+        with full(self.device):
+            self.evaluation.update(self.objective, self.learner, batch, self.over)
+
+    def configure_optimizers(self) -> Any:
+        """Return the meta-optimizer over everything that is meta-trained, and its schedule."""
+        optimizer = self._optimizer(p for p in self.parameters() if p.requires_grad)
+        if self._scheduler is None:
+            return optimizer
+        try:
+            schedule = self._scheduler(optimizer)
+        except ZeroDivisionError as error:
+            # torch divides by the steps of the rise less one.
+            raise MetagenError(
+                "scheduler: the learning rate would rise within exactly one step, which OneCycleLR cannot: "
+                "set another scheduler.pct_start or trainer.max_steps"
+            ) from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _OfAllRanks(torch.autograd.Function):
+    """The mean of a loss over the ranks, on which all of them act; its gradient is that of our own tasks."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        total = loss.clone()
+        torch.distributed.all_reduce(total)
+        return total / torch.distributed.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Tensor:
+        return outer

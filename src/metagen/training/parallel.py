@@ -1,0 +1,124 @@
+"""Training on several devices that share the tasks of every step: Lightning's strategy, and its checks.
+
+Rank r of R trains on the tasks r, r + R, ... of a step's batch. Losses and gradients are averaged over
+the ranks, so that all of them take the step that one process would take with the whole batch.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor
+
+from metagen.errors import MetagenError
+from metagen.variables import RANKS
+
+
+class TaskParallel(DDPStrategy):
+    """Average the gradients of all ranks after the backward pass, in one message.
+
+    Lightning's wrapper of the module would instead wait for a gradient of every parameter, which
+    learners with an inner loop do not have, and hook into graphs that are none of its business.
+    """
+
+    def __init__(self) -> None:
+        ours = LightningEnvironment() if RANKS in os.environ else None
+        super().__init__(cluster_environment=ours)
+
+    def configure_ddp(self) -> None:
+        """Start all ranks from the parameters of rank 0."""
+        assert self.lightning_module is not None
+        for tensor in self.lightning_module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Replace every gradient by its mean over the ranks."""
+        assert self.lightning_module is not None
+        grads = [p.grad for p in self.lightning_module.parameters() if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """Go on at once: no rank reads what another one writes, and one that was interrupted is not met."""
+
+
+def devices(trainer: Mapping[str, Any]) -> int:
+    """Return how many processes a machine has, or 1 where the trainer is no parallel one.
+
+    Raises:
+        MetagenError: several devices without ``trainer=ddp``, or a number that cannot be read.
+    """
+    asked = trainer["devices"]
+    if asked in ("auto", -1, "-1"):
+        found = 1 if on_cpu(trainer) or not trainer.get("strategy") else torch.cuda.device_count()
+    elif isinstance(asked, int):
+        found = asked
+    else:
+        found = len(asked.split(",") if isinstance(asked, str) else asked)
+    if found < 1:
+        raise MetagenError(f"trainer.devices={asked}: expected a number of 1 or more, or auto")
+    if found * trainer.get("num_nodes", 1) > 1 and not trainer.get("strategy"):
+        raise MetagenError(f"trainer.devices={asked}: several devices share their tasks under trainer=ddp")
+    return found
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a batch that the ranks cannot share evenly.
+
+    Raises:
+        MetagenError: the tasks of a step are no multiple of the ranks, or there is one only.
+    """
+    ranks = devices(cfg.trainer) * cfg.trainer.get("num_nodes", 1)
+    if ranks > 1 and "shots" not in cfg.task:
+        raise MetagenError(
+            f"{ranks} ranks share the tasks of a step, of which plain training has one: use trainer=gpu"
+        )
+    if ranks > 1 and cfg.task.batch % ranks:
+        raise MetagenError(
+            f"task.batch={cfg.task.batch} tasks cannot be shared by {ranks} ranks: set a multiple, "
+            f"such as task.batch={-(-cfg.task.batch // ranks) * ranks}"
+        )
+
+
+def alone(cfg: DictConfig) -> DictConfig:
+    """Return the configuration for one process on one device, which evaluates."""
+    if devices(cfg.trainer) * cfg.trainer.get("num_nodes", 1) == 1:
+        return cfg
+    asked, single = cfg.trainer.devices, cfg.copy()
+    with open_dict(single):
+        single.trainer.devices = [asked[0]] if OmegaConf.is_list(asked) else 1
+        single.trainer.num_nodes, single.trainer.strategy = 1, "auto"
+    return single
+
+
+def started_elsewhere() -> bool:
+    """Return whether SLURM or torchrun started this process as one of several ranks."""
+    return RANKS not in os.environ and (
+        "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    )
+
+
+def check_accelerator(trainer: Mapping[str, Any]) -> None:
+    """Refuse a trainer on a GPU where torch finds none.
+
+    Raises:
+        MetagenError: there is none.
+    """
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise MetagenError(
+            f"trainer.accelerator={trainer['accelerator']}: torch finds no GPU here; use trainer=cpu, "
+            f"or install a torch that supports yours"
+        )
+
+
+def on_cpu(trainer: Mapping[str, Any]) -> bool:
+    """Return whether a trainer would run on a CPU here."""
+    return trainer["accelerator"] == "cpu" or not torch.cuda.is_available()

@@ -1,0 +1,51 @@
+"""End a trial early whose validation losses are worse than the median of the trials before it."""
+
+import os
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from metagen.errors import TrialPrunedError
+from metagen.variables import TRIAL
+
+STARTUP = 4
+"""Trials that are never pruned: fewer do not tell what is usual."""
+
+
+class Pruning(Callback):
+    """Reports every validation loss to the study and asks it whether to go on (Optuna's median rule).
+
+    Args:
+        storage: address of the study's database.
+        number: of the trial.
+    """
+
+    def __init__(self, storage: str, number: int) -> None:
+        import optuna
+
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
+        study = optuna.load_study(study_name="metagen", storage=storage, pruner=pruner)
+        # The study's direction is the metric's; a loss is better where it is lower.
+        self.sign = 1.0 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1.0
+        frozen = study.get_trials(deepcopy=False)[number]
+        self.trial = optuna.trial.Trial(study, frozen._trial_id)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Report the loss.
+
+        Raises:
+            TrialPrunedError: the trial is hopeless.
+        """
+        loss: Any = trainer.callback_metrics.get("val/loss")
+        if loss is None or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        self.trial.report(self.sign * float(loss), trainer.global_step)
+        if self.trial.should_prune():
+            raise TrialPrunedError(f"pruned at step {trainer.global_step}: validation loss {float(loss):.4g}")
+
+
+def pruning() -> list[Callback]:
+    """Return the callback where this process runs a trial of a study that prunes."""
+    number, _, storage = os.environ.get(TRIAL, "").partition(":")
+    return [Pruning(storage, int(number))] if storage else []

@@ -1,0 +1,10 @@
+"""The environment variables by which the processes of one run know each other."""
+
+RANKS = "METAGEN_RANKS"
+"""Set where the ranks of a training are processes of ours, not of SLURM's or torchrun's."""
+PARENT = "METAGEN_SWEEP"
+"""Holds the process id of the sweep, with which its jobs end."""
+TRIAL = "METAGEN_TRIAL"
+"""Holds the number of the trial and the address of its study, where that may prune it."""
+ALLOW = "METAGEN_ALLOW"
+"""Names the packages that the user trusts, separated by commas; no file can set it."""

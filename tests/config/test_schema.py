@@ -1,0 +1,147 @@
+"""Every mistake in a configuration gets one line, wherever it was made, before anything is loaded."""
+
+import re
+from pathlib import Path
+
+import pytest
+from processes import QUICK
+from test_cli import fails
+
+from metagen.cli.main import run
+from metagen.config.help import comments, keys, overview
+from metagen.config.tree import conf_dir
+
+GLOBAL = "# @package _global_\n"
+LEARNER = "_target_: metagen.learners.gradient_descent.GradientDescent\n"
+RULE = "rule:\n  _target_: metagen.learners.rules.Sgd\n  rate: 0.1\n"
+FILES = {
+    "experiment/unknown": (GLOBAL + "task:\n  shost: 3\n", ["task.shost", "did you mean 'shots'"]),
+    "experiment/unknown_global": (GLOBAL + "sede: 3\n", ["sede", "did you mean 'seed'"]),
+    "experiment/type": (GLOBAL + "task:\n  shots: many\n", ["task.shots=many", "a whole number"]),
+    "experiment/interpolation": (GLOBAL + "task:\n  shots: ${task.shost}\n", ["task.shost", "not found"]),
+    "experiment/syntax": (GLOBAL + "task:\n  shots: [1\n", ["syntax.yaml, line 4", "no YAML"]),
+    "experiment/tab": (GLOBAL + "task:\n\tshots: 1\n", ["tab.yaml, line 3", "no YAML"]),
+    "experiment/choice": (GLOBAL + "defaults:\n  - override /learner: mmaml\n", ["'mmaml'", "'maml'"]),
+    "experiment/group": (GLOBAL + "defaults:\n  - override /lerner: maml\n", ["'lerner'", "'learner'"]),
+    "experiment/place": ("task:\n  shots: 3\n", ["# @package _global_"]),
+    "experiment/together": (GLOBAL + "defaults:\n  - override /model: conv4\n", ["cannot generate", "vae"]),
+    "learner/unknown": (LEARNER + RULE + "step: 1\n", ["learner.step ", "did you mean 'steps'"]),
+    "learner/type": (LEARNER + RULE + "steps: 1.5\n", ["learner.steps=1.5", "a whole number"]),
+    "learner/node": (LEARNER + "rule: 3\n", ["learner.rule=3", "Rule"]),
+    "learner/absent": (LEARNER + "steps: 1\n", ["learner.rule is missing"]),
+    "learner/mandatory": (LEARNER + RULE + "steps: ???\n", ["learner.steps", "has no value"]),
+    "learner/nested": (LEARNER + RULE + "  rte: 0.1\n", ["learner.rule.rte", "did you mean 'rate'"]),
+    "learner/target": (LEARNER.replace("Descent\n", "Descnt\n"), ["GradientDescnt", "cannot be imported"]),
+    "learner/nothing": ("steps: 1\n", ["learner", "_target_"]),
+    "learner/value": (LEARNER + RULE + "steps: -1\n", ["learner.steps=-1", "0 or more"]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    """Nothing is loaded before the mistake is found."""
+
+    def load(cfg):
+        raise AssertionError("the data were loaded")
+
+    monkeypatch.setattr("metagen.jobs.build.load_data", load)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_mistake_in_a_file_of_the_users_own(name, tmp_cwd, capsys, monkeypatch, no_data):
+    text, words = FILES[name]
+    path = Path("own", f"{name}.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    argv = ["train", "--config-dir", "own", name.replace("/", "=")]
+    monkeypatch.setattr("sys.argv", ["metagen", *argv])
+    assert fails(argv, capsys, *words) in (1, 2)
+    assert list(tmp_cwd.iterdir()) == [tmp_cwd / "own"]
+
+
+LINES = [
+    (["task.shost=1"], ["task.shost", "task.shots"]),
+    (["task.shots=1.5"], ["task.shots=1.5", "a whole number"]),
+    (["task.shots="], ["task.shots=", "a whole number"]),
+    (["task.shots=null"], ["task.shots", "a whole number"]),
+    (["learner=maml", "learner.rule.rate=fast"], ["learner.rule.rate=fast", "a number"]),
+    (["seed=x"], ["seed=x"]),
+    (["+foo=1"], ["foo"]),
+    (["task=3"], ["task=3", "choice"]),
+    (["learner=null"], ["learner=null", "choice"]),
+    (["learner=[maml"], ["learner=[maml"]),
+    (["seed"], ["'seed'", "key=value"]),
+    (["-x"], ["'-x'", "--help"]),
+    (["--resum", "run"], ["'--resum'", "'--resume'"]),
+    (["--config-dir", "nowhere"], ["nowhere"]),
+    (["vectorize=always"], ["vectorize=always", "auto, loop, vmap"]),
+    (["checkpoint_every=-3"], ["checkpoint_every=-3"]),
+    (["max_skips=-1"], ["max_skips=-1"]),
+    (["optimizer.lr=fast"], ["optimizer.lr=fast", "a number"]),
+    (["optimizer.lr=-1"], ["optimizer", "-1"]),
+    (["scheduler.factor=7"], ["scheduler", "between 0 and 1"]),
+    (["learner=supervised"], ["learner=maml"]),
+    (["task=classify", "model=conv4", "learner=amortized"], ["model=vae"]),
+    (["trainer.max_steps=many"], ["trainer.max_steps=many"]),
+    (["trainer.max_stepz=1"], ["trainer.max_stepz", "trainer.max_steps"]),
+    (["trainer.precision=8"], ["trainer.precision=8", "32-true"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), LINES, ids=lambda value: " ".join(value))
+def test_a_mistake_in_a_command_line(argv, words, tmp_cwd, capsys, monkeypatch):
+    late = {"checkpoint_every=-3", "max_skips=-1"}
+    if not late & set(argv):
+        monkeypatch.setattr("metagen.jobs.build.load_data", lambda cfg: pytest.fail("the data were loaded"))
+    monkeypatch.setattr("sys.argv", ["metagen", "train", *argv])
+    assert fails(["train", *argv], capsys, *words) in (1, 2)
+    assert list(tmp_cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize("override", ["trainer.accelerator=tpu9", "trainer.max_time=soon"])
+def test_what_lightning_refuses_gets_one_line(override, tmp_cwd, capsys):
+    assert fails(["train", *QUICK, override], capsys, "trainer: ", override.partition("=")[2]) == 1
+
+
+GROUPS = {
+    group.name: sorted(path.stem for path in group.glob("*.yaml"))
+    for group in conf_dir().iterdir()
+    if group.is_dir() and group.name not in ("hydra", "experiment", "tuned", "metric")
+    if not group.name.startswith("size")
+}
+
+
+@pytest.mark.parametrize("index", range(max(map(len, GROUPS.values()))))
+def test_every_key_is_explained(index):
+    """By a comment or under ``Args``; a key that holds a node of its own explains itself by its class."""
+    metrics = ",".join(path.stem for path in conf_dir().glob("metric/*.yaml"))
+    choices = [f"{group}={names[index % len(names)]}" for group, names in GROUPS.items()]
+    found = keys([f"metric@task.metric=[{metrics}]", *choices])
+    silent = [key.path for key in found if not key.text and not is_node(key)]
+    assert not silent, f"say in conf/ or in the class what these are: {silent}"
+
+
+def is_node(key):
+    return key.value is None if "." not in key.path else isinstance(key.value, str) and "." in key.value
+
+
+def test_help_shows_the_choices_that_are_made():
+    text = overview(["learner=maml_plus_plus"])
+    assert re.search(r"^  learner\.msl_steps=\d+ +\w+", text, re.M)
+    assert re.search(r"^  seed=0 +of the initialisation", text, re.M)
+    assert "learner.rule" in text
+    assert all(len(line) <= 110 for line in text.splitlines())
+    for group in ("data", "learner", "experiment", "metric"):
+        assert re.search(rf"^  {group}: ", text, re.M)
+
+
+def test_comments_are_read_by_path(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1   # one\nb:  # two\n  c: x#y\n  d: [1]   # three: 3\ne: 2\n# f: 3\n")
+    assert comments(path) == {"a": "one", "b": "two", "b.d": "three: 3"}
+
+
+def test_help_of_a_mistake(tmp_cwd, capsys):
+    assert fails(["train", "learner=mmaml", "--help"], capsys, "'maml'") == 2
+    assert run(["train", "learner=maml", "--help"]) == 0
+    assert "learner.rule.rate=" in capsys.readouterr().out

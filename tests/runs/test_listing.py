@@ -1,0 +1,71 @@
+"""Runs and how they stand."""
+
+import os
+import time
+from functools import partial
+
+import pytest
+from comparison_records import record, write
+
+from metagen.cli.main import run
+from metagen.runs.listing import age, listing
+
+NOW = time.time()
+HYDRA = """\
+hydra:
+  overrides: {task: [learner=maml, seed=3]}
+  runtime: {choices: {data: mnist, task: generate, learner: maml, model: flow, experiment: null}}
+"""
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return partial(write, tmp_path / "runs")
+
+
+def record_of(mean):
+    return record("chain", 0, {0: {"recognised": [mean, mean]}})
+
+
+def test_states_newest_first(runs):
+    folder = runs(record_of(90.0), None, None, None, "{", record_of(80.0))
+    for job in ("2", "3"):
+        (folder / job / ".hydra" / "hydra.yaml").write_text(HYDRA)
+    (folder / "2" / "checkpoints").mkdir()
+    (folder / "2" / "checkpoints" / "last.ckpt").touch()
+    ages = {"0": 100, "1": 90, "2": 4000, "3": 5000, "4": 7200, "5": 90000}
+    for job, seconds in ages.items():
+        for path in [*(folder / job).rglob("*"), folder / job]:
+            os.utime(path, (NOW - seconds, NOW - seconds))
+    lines = listing([folder], NOW).splitlines()
+    cells = [line.split() for line in lines[2:8]]
+    assert [row[0].rpartition("/")[2] for row in cells] == ["1", "0", "2", "3", "4", "5"]
+    assert [row[1] for row in cells] == ["running", "done", "interrupted", "unfinished", "broken", "done"]
+    assert cells[1][2:] == [
+        "1",
+        "min",
+        "digits",
+        "generate",
+        "chain",
+        "vae",
+        "0",
+        *["recognised", "90.0", "±", "1.0", "%"],
+    ]
+    assert cells[2][2:] == ["1", "h", "mnist", "generate", "maml", "flow", "3", "-"]
+    assert lines[9] == "6 runs: 1 running, 2 done, 1 interrupted, 1 unfinished, 1 broken"
+    assert "4: metrics.json cannot be read" in lines[10]
+
+
+def test_no_run_at_all(tmp_cwd, capsys):
+    assert run(["list"]) == 1
+    assert "no folder outputs" in capsys.readouterr().err
+    (tmp_cwd / "outputs").mkdir()
+    assert run(["list"]) == 1
+    assert "no run below outputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3, "3 s"), (61, "1 min"), (7300, "2 h"), (200000, "2 d"), (-5, "0 s")]
+)
+def test_age(seconds, text):
+    assert age(seconds) == text
