@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from metagen.config.compose import plain
 from metagen.config.tree import conf_dir
 from metagen.core.episode import Episode, Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.runs.run import Run
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # Tests that run beside each other share the cores.
@@ -106,12 +107,7 @@ def tmp_cwd(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def hydra_config():
-    """What a resumed job is told by Hydra."""
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", ["hydra.output_subdir=.hydra/resumed"], return_hydra_config=True)
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(cfg)
-    yield
-    HydraConfig.instance().cfg = before
+def run_of(cfg, folder, kind="resumed"):
+    """A run of a composed configuration in ``folder``; a resumed one goes on from what is there."""
+    config = plain(cfg)
+    return Run(Path(folder).absolute(), config, config, [], {}, kind)

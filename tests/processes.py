@@ -55,20 +55,15 @@ def command(argv):
     return run(argv)
 
 
-def trained(plain, hydra):
-    """Train without what comes before and after it, as a resumed job."""
-    from hydra.conf import HydraConf
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
+def trained(described):
+    """Train without the evaluation, as a resumed job."""
+    from dataclasses import replace
 
     from metagen.jobs import train
+    from metagen.runs.run import Run
 
-    whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
-    OmegaConf.set_struct(whole.hydra, False)
-    whole.merge_with({"hydra": hydra})
-    HydraConfig.instance().set_config(whole)
     train._evaluate = lambda *args: 0.0
-    train._train(OmegaConf.create(plain), Path.cwd(), lambda text: None)
+    train.train(replace(Run.from_json(described), folder=Path.cwd()), lambda text: None)
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import draw, fails
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -119,14 +120,6 @@ def test_a_rate_of_the_test_is_that_of_the_rule(trained, here, capsys):
     assert "adapts at learner.second.test_rate=0.01" in capsys.readouterr().out
 
 
-def draw(path, k=2, size=40):
-    path.mkdir(parents=True)
-    for i in range(k):
-        page = np.full((size, size), 255, np.uint8)
-        page[8:32, 10 + 5 * i : 14 + 5 * i] = 0
-        Image.fromarray(page).save(path / f"{i}.png")
-
-
 def test_generate_from_a_folder_of_pictures(trained, here):
     draw(here / "mine" / "stroke")
     draw(here / "mine" / "other one")
@@ -148,18 +141,6 @@ def test_generate_never_overwrites(trained, here, capsys):
     (here / "new" / "keep.txt").write_text("x")
     assert fails(["generate", str(trained), "--images", "mine", "--out", "new"], capsys, "not empty") == 1
     assert [p.name for p in (here / "new").iterdir()] == ["keep.txt"]
-
-
-def fails(argv, capsys, *words):
-    """Run, expect one line on stderr with these words, return the exit code."""
-    capsys.readouterr()
-    code = run(argv)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("metagen: error: ")
-    for word in words:
-        assert word in lines[0]
-    return code
 
 
 MISTAKES = [

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import fails
 from processes import QUICK
-from test_cli import fails
 
 from metagen.cli.main import run
 from metagen.config.help import comments, keys, overview

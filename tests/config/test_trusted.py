@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import draw, fails
 from conftest import composed
 from omegaconf import OmegaConf
 from processes import QUICK
-from test_cli import draw, fails
 
 from metagen.cli.main import run
 from metagen.config.trusted import instantiate, resolve

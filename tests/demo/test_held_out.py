@@ -41,7 +41,7 @@ def test_no_other_class_can_be_had(held_out, name):
 
 def test_missing_data_do_not_stop_the_page(run_folders, monkeypatch):
     engine = Engine([run_folders["amortized"], run_folders["reptile"]])
-    engine.runners[0].trained.cfg.data = {
+    engine.runners[0].trained.config["data"] = {
         "_target_": "metagen.data.omniglot_gmn.OmniglotGMN", "root": "nowhere", "split": "omniglot_background"
     }  # fmt: skip
     found = HeldOut(engine.runners)

@@ -6,10 +6,10 @@ from functools import partial
 
 import pytest
 import torch
+from command_line import fails
 from conftest import build_pair, choices, composed, random_episodes
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_cli import fails
 from test_ddp import TINY
 
 from metagen.cli.main import run

@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from test_cli import fails
+from command_line import fails
 
 from metagen.cli.main import run
 from metagen.data.stream import EVERYTHING
@@ -73,8 +72,7 @@ def test_what_cannot_be_shared_gets_one_line(overrides, words, tmp_cwd, capsys, 
 def test_devices_are_counted(asked, found):
     trainer = {"accelerator": "cpu", "devices": asked, "strategy": {"_target_": "any"}}
     assert devices(trainer) == found
-    cfg = OmegaConf.create({"trainer": trainer})
-    assert devices({**alone(cfg).trainer, "strategy": None}) == 1
+    assert devices({**alone(trainer), "strategy": None}) == 1
 
 
 def test_shares_make_up_the_batch():

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import FEW_SHOT, FITTING, build_pair, random_episodes
+from conftest import FEW_SHOT, FITTING, build_pair, random_episodes, run_of
 from test_resume import config_for
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -151,7 +151,7 @@ def test_evaluation_builds_no_graph_over_its_steps(name):
 
 
 @pytest.mark.parametrize("name", ["meta_sgd", "reptile", "multitask"])
-def test_training_keeps_nothing_of_200_steps(name, tmp_path, hydra_config, monkeypatch):
+def test_training_keeps_nothing_of_200_steps(name, tmp_path, monkeypatch):
     """The whole loop, with its checkpoints, validations and logs."""
     levels, step = [], Experiment.training_step
 
@@ -166,6 +166,6 @@ def test_training_keeps_nothing_of_200_steps(name, tmp_path, hydra_config, monke
     cfg = config_for(name, *intervals, "trainer.max_steps=200")
     cfg.task.update({"batch": 1, "ways": 2, "shots": 1, "queries": 1, "val_episodes": 1, "eval_batch": 1})
     cfg.learner.update({key: 1 for key in ("steps", "test_steps") if cfg.learner.get(key)})
-    train._train(cfg, tmp_path, lambda text: None)
+    train.train(run_of(cfg, tmp_path), lambda text: None)
     assert len(levels) == 3
     assert max(levels) < 1.01 * levels[0], "a batch more or less may be under way"

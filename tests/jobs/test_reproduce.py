@@ -3,18 +3,19 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import fails
 from omegaconf import OmegaConf
-from test_cli import fails
 
 from metagen.cli.main import run
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
 from metagen.jobs.reproduce import Reproduction, expected, results, side_by_side
-from metagen.runs.reopen import recompose
+from metagen.runs.reopen import reopen
 
 QUICK = [
     "metric@task.metric=[negative_elbo,diversity]",
@@ -58,7 +59,7 @@ def conf(here, monkeypatch):
     """A copy of conf that a test may edit, in the place of conf."""
     copy = here / "conf"
     shutil.copytree(conf_dir(), copy)
-    for module in ("cli", "recompose"):
+    for module in ("config.compose", "config.overrides", "runs.reopen"):
         monkeypatch.setattr(f"metagen.{module}.conf_dir", lambda: copy)
     return copy
 
@@ -129,7 +130,7 @@ def test_a_difference_without_a_reason_is_a_failure(here, capsys):
     record["versions"]["torch"] = "1.0"
     path.write_text(json.dumps(record))
     other = Reproduction(Path("sweep/3"))
-    other.folder = Path("again")
+    other.again = replace(other.again, folder=Path("again"))
     text, right = other.after()
     assert right
     assert "to be expected: versions.torch 1.0 -> " in text
@@ -150,7 +151,7 @@ def test_the_saved_configuration_counts_whatever_has_become_of_conf(here, conf, 
     record = json.loads(Path("again/metrics.json").read_text())
     assert record["choices"]["learner"] == "chain"
     assert {"learner=chain", "samples=4"} <= set(record["overrides"])
-    assert recompose(Path("again")) == recompose(Path("sweep/3")), "a reproduction is a run like others"
+    assert reopen(Path("again")) == reopen(Path("sweep/3")), "a reproduction is a run like others"
 
 
 def test_overrides_act_on_what_was_saved(here, conf):
@@ -158,7 +159,7 @@ def test_overrides_act_on_what_was_saved(here, conf):
     edit(conf / "task/generate.yaml", "shots: 5   ", "shots: 2   ")
 
     def config(*new):
-        return recompose(Path("sweep/3"), new).config
+        return reopen(Path("sweep/3"), new).config
 
     assert config("task.shots=2")["task"]["shots"] == 2, "also where that is today's default"
     assert config("model.latent=9")["model"] == {**config()["model"], "latent": 9}
@@ -189,10 +190,10 @@ def test_the_checkpoint_of_the_same_seed(here):
     edit(config, "checkpoint: null", "checkpoint: start/${seed}/best.ckpt")
     path = Path("start") / str(OmegaConf.load(config).seed) / "best.ckpt"
     with pytest.raises(MetagenError, match=f"checkpoint={path} is not on this machine"):
-        recompose(Path("sweep/3"))
+        reopen(Path("sweep/3"))
     path.parent.mkdir(parents=True)
     path.touch()
-    assert recompose(Path("sweep/3")).config["checkpoint"] == "start/${seed}/best.ckpt"
+    assert reopen(Path("sweep/3")).config["checkpoint"] == "start/${seed}/best.ckpt"
 
 
 def test_a_strangers_run_runs_no_code(here, capsys):
@@ -202,7 +203,7 @@ def test_a_strangers_run_runs_no_code(here, capsys):
     assert run(["reproduce", "sweep/3", "hydra.run.dir=again"]) in (1, 2)
     assert "model._target_=os.system" in capsys.readouterr().err
     assert not Path("again").exists()
-    parts = recompose(Path("sweep/3"))
+    parts = reopen(Path("sweep/3"))
     assert not any(text.startswith("hydra") or ".." in text for text in parts.known)
 
 
@@ -210,8 +211,8 @@ MISTAKES = [
     (["reproduce"], "needs a run's folder"),
     (["reproduce", "nowhere"], "nowhere"),
     (["reproduce", "."], "no metrics.json"),
-    (["reproduce", "sweep/3", "-m"], "'-m'"),
-    (["reproduce", "sweep/3", "hydra.run.dir=sweep/3"], "not empty"),
+    (["reproduce", "sweep/3", "-m"], "-m"),
+    (["reproduce", "sweep/3", "hydra.run.dir=sweep/3"], "holds a run"),
     (["reproduce", "sweep/3", "learner=chian"], "did you mean 'chain'"),
     (["reproduce", "sweep/3", "task.shost=3"], "task.shost"),
     (["reproduce", "sweep/3", "task.shots=["], "task.shots"),

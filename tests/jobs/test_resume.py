@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import META_TRAINED, composed, narrow
-from hydra.core.hydra_config import HydraConfig
+from command_line import fails
+from conftest import META_TRAINED, composed, narrow, run_of
 from omegaconf import OmegaConf
 from processes import QUICK, Job, command, in_background, on_a_full_disk, slow_step, trained
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_cli import fails
 
 from metagen.cli.main import run
 from metagen.data.digits import Digits
@@ -85,13 +84,13 @@ def config_for(learner, *overrides):
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path, hydra_config, monkeypatch):
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path, monkeypatch):
     """Killed in the middle of an interval, and (one of them) in the middle of a validation."""
     monkeypatch.setattr(jobs, "_evaluate", lambda *args: 0.0)
-    monkeypatch.setattr("metagen.jobs.build._check_parts", lambda cfg: None)
+    monkeypatch.setattr("metagen.jobs.build._check_parts", lambda config: None)
     monkeypatch.setattr(Digits, "load", lambda self: DIGITS())
     cfg = config_for(learner, "checkpoint_every=0")
-    jobs._train(cfg, tmp_path / "whole", lambda text: None)
+    jobs.train(run_of(cfg, tmp_path / "whole"), lambda text: None)
     step, validate, deadly = Experiment.training_step, Experiment.validation_step, {("train", 1)}
 
     if learner == "meta_sgd":
@@ -113,25 +112,24 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path,
     said = []
     for _ in range(times):
         with pytest.raises(Killed):
-            jobs._train(cfg, tmp_path / "parts", said.append)
-    jobs._train(cfg, tmp_path / "parts", said.append)
+            jobs.train(run_of(cfg, tmp_path / "parts"), said.append)
+    jobs.train(run_of(cfg, tmp_path / "parts"), said.append)
     assert not deadly
     assert [text.split(" (")[0] for text in said] == [f"goes on from step {n}" for n in (1, 3)[:times]]
     same_end(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_twenty_kills(tmp_path, hydra_config):
+def test_twenty_kills(tmp_path):
     """SIGKILL at random moments, from outside, after every few steps."""
     moments, rng = [], random.Random(0)
     cfg = composed(*QUICK, "trainer.max_steps=44", "trainer.val_check_interval=5")
-    plain = OmegaConf.to_container(cfg)
-    hydra = OmegaConf.to_container(HydraConfig.instance().cfg.hydra, enum_to_str=True)
+    described = run_of(cfg, ".").to_json()
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-    assert Job(tmp_path / "whole", trained, plain, hydra).code() == 0
+    assert Job(tmp_path / "whole", trained, described).code() == 0
     step = 0
     for _ in range(20):
-        job = Job(tmp_path / "parts", trained, plain, hydra)
+        job = Job(tmp_path / "parts", trained, described)
         step += rng.randint(1, 2)
         assert job.until(step)
         time.sleep(rng.uniform(0, 0.02))
@@ -139,7 +137,7 @@ def test_twenty_kills(tmp_path, hydra_config):
         moments.append(job.code())
         step = max(step, newest(tmp_path / "parts/checkpoints")[1])
     assert moments == [-signal.SIGKILL] * 20
-    assert Job(tmp_path / "parts", trained, plain, hydra).code() == 0
+    assert Job(tmp_path / "parts", trained, described).code() == 0
     same_end(tmp_path / "whole", tmp_path / "parts")
     state = read_checkpoint(tmp_path / "parts/checkpoints/last.ckpt")["callbacks"]["Keeper"]
     assert state["resumed"] == 20

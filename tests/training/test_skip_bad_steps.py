@@ -6,8 +6,8 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from command_line import fails
 from processes import QUICK
-from test_cli import fails
 
 from metagen.cli.main import run
 from metagen.errors import MetagenError

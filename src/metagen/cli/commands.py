@@ -68,11 +68,11 @@ def compare(argv: list[str]) -> int:
     if args.budget is not None and args.budget < 0:
         parser.error(f"--budget {args.budget}: expected a number of adaptation steps, 0 or more")
     if args.x is not None:
-        from metagen.compare.over_a_number import curve
+        from metagen.comparison.over_a_number import curve
 
         echo(curve(args.folders, args.x, metrics, args.plot, args.markdown))
         return 0
-    from metagen.compare import compare as job
+    from metagen.comparison import compare as job
 
     within = args.within.split(",") if args.within else ()
     options = job.Options(by, metrics, args.against, within, args.budget, args.budgets)

@@ -14,14 +14,9 @@ def main() -> int:
     end_with_parent()
     # SLURM's notice of preemption reaches all processes; the one that started this one acts on it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    from metagen.cli.exit import guard
-    from metagen.cli.hydra import through_hydra
     from metagen.cli.main import run
 
-    task, *argv = sys.argv[1:]
-    if argv[:1] == ["--resume"]:
-        return run([task, *argv])
-    return guard(lambda: through_hydra(task, argv))
+    return run(sys.argv[1:])
 
 
 def end_with_parent() -> None:

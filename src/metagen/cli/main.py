@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from metagen import __version__
 from metagen.cli import commands
 from metagen.cli.exit import fail, guard
-from metagen.cli.hydra import through_hydra
+from metagen.cli.hydra import SHOWS, check_flags, through_hydra
 from metagen.console import Parser, echo
-from metagen.errors import nearest
+from metagen.errors import UsageError, nearest
+from metagen.sweeps.task import Task
+from metagen.training import signals
 
 USAGE = """\
 metagen: experiments in meta-learning for image generation
@@ -32,6 +35,13 @@ metagen: experiments in meta-learning for image generation
 Overrides are Hydra's: metagen train experiment=quickstart learner=maml task.shots=1 seed=3
 A sweep: metagen train -m learner=scratch,maml seed=0,1,2
 """
+
+
+REPRODUCE = (
+    "Train (or evaluate) a run or a sweep's job anew with the configuration that was saved there, in a new "
+    "folder. Exit code 0: the metrics are equal, or a difference is to be expected; 1: they differ on "
+    "the same versions and device."
+)
 
 
 def main() -> None:
@@ -63,68 +73,125 @@ def _dispatch(argv: list[str]) -> int:
     if argv[0] == "-sc":
         from metagen.cli.completion import complete
 
-        return complete(argv, known, lambda argv: through_hydra("train", argv), echo)
+        return complete(argv, known, lambda argv: through_hydra(Task("train"), argv), echo)
     if argv[0] not in known:
         return fail(f"unknown command '{argv[0]}'{nearest(argv[0], known)} (see metagen --help)", 2)
     return known[argv[0]](argv[1:])
 
 
+def do(task: str, run: Any) -> int:
+    """Train or evaluate a run in this process and return the exit code.
+
+    Raises:
+        MetagenError: the job failed, or a signal ended it.
+    """
+    from metagen.jobs import train
+    from metagen.jobs.process import quiet
+
+    quiet()
+    with signals.caught():
+        {"train": train.train, "evaluate": train.evaluate}[task](run, echo)
+    return 0
+
+
 def _train(argv: list[str]) -> int:
-    sweep, resume = {"-m", "--multirun"} & set(argv), any(word.startswith("--resume") for word in argv)
-    if sweep and resume:
+    if {"-h", "--help"} & set(argv):
+        from metagen.config.help import overview
+
+        echo(overview([word for word in argv if "=" in word and not word.startswith("-")]))
+        return 0
+    check_flags(argv)
+    if SHOWS & {word.partition("=")[0] for word in argv}:
+        return through_hydra(Task("train"), argv)
+    parser = _parser("train", "Meta-train, then evaluate.")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with a training that was interrupted"
+    )
+    args = parser.parse_intermixed_args(argv)
+    if args.multirun:
+        return through_hydra(*_sweep(args))
+    if args.resume is not None:
+        return _resume(args.resume, args.overrides)
+    from metagen.runs.run import new_run
+
+    return do("train", new_run(args.overrides, args.config_dir, args.config_name, args.force))
+
+
+def _parser(command: str, description: str) -> Parser:
+    """Return a parser of the options that commands share which take overrides."""
+    parser = Parser(f"metagen {command}", description=description, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*", help="Hydra's, such as learner=maml task.shots=1")
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep")
+    parser.add_argument("--force", action="store_true", help="replace the run that hydra.run.dir holds")
+    parser.add_argument("-cd", "--config-dir", help="a folder with configurations of your own")
+    parser.add_argument("-cn", "--config-name", default="config", help="the primary configuration")
+    return parser
+
+
+def _sweep(args: Any) -> tuple[Task, list[str]]:
+    """Return what a sweep's jobs do, and Hydra's command line."""
+    if args.resume is not None:
         from metagen.sweeps.resume import resumed
 
-        return through_hydra(*resumed(argv))
-    return _resume(argv) if resume else through_hydra("train", argv)
+        return resumed(args.resume, args.overrides)
+    own = ["--config-dir", args.config_dir] if args.config_dir else []
+    own += ["--config-name", args.config_name] if args.config_name != "config" else []
+    return Task("train"), ["-m", *own, *args.overrides]
 
 
-def _resume(argv: list[str]) -> int:
-    parser = Parser("metagen train --resume", description="Go on with a training that was interrupted.")
-    parser.add_argument("--resume", type=Path, required=True, metavar="RUN", help="its folder")
-    parser.add_argument("overrides", nargs="*", help="of trainer, such as trainer=gpu")
-    args = parser.parse_intermixed_args(argv)
-    from metagen.jobs.resume import Resumption
+def _resume(folder: Path, overrides: list[str]) -> int:
+    from metagen.jobs.resume import resume
 
-    again = Resumption(args.resume, args.overrides)
-    if again.done:
-        echo(f"{args.resume} has come to its end: nothing to do")
+    run = resume(folder, overrides)
+    if run is None:
+        echo(f"{folder} has come to its end: nothing to do")
         return 0
-    return through_hydra("train", again.argv, again.prepare)
+    return do("train", run)
 
 
 def _evaluate(argv: list[str]) -> int:
-    if argv and argv[0] in ("-h", "--help"):
-        echo(
-            "metagen evaluate RUN [overrides]\n\n  RUN  a run's folder; its best checkpoint is evaluated anew"
-        )
+    args = _of_a_run("evaluate", "Evaluate a run's best checkpoint anew, in a new folder.", argv)
+    if args is None:
         return 0
-    if not argv or argv[0].startswith("-"):
-        return fail("evaluate needs a run's folder: metagen evaluate outputs/DATE/TIME", 2)
-    from metagen.config.overrides import merged
-    from metagen.runs.reopen import saved_overrides
+    from metagen.config.overrides import key_of
+    from metagen.runs.reopen import best_checkpoint, evaluation_of, reopen
 
-    saved, checkpoint = saved_overrides(argv[0])
-    return through_hydra("evaluate", merged(saved, [f"checkpoint='{checkpoint}'", *argv[1:]]))
+    if args.multirun:
+        best_checkpoint(args.run)
+        given = {key_of(text) for text in args.overrides}
+        known = [text for text in reopen(args.run).known if key_of(text) not in given]
+        return through_hydra(Task("evaluate", args.run, known), ["-m", *known, *args.overrides])
+    return do("evaluate", evaluation_of(args.run, args.overrides, args.force))
 
 
 def _reproduce(argv: list[str]) -> int:
-    if argv and argv[0] in ("-h", "--help"):
-        echo(
-            "metagen reproduce RUN [overrides]\n\n"
-            "  RUN  folder of a run or of a sweep's job: trained (or evaluated) anew with the\n"
-            "       configuration that was saved there, in a new folder\n\n"
-            "Exit code 0: the metrics are equal, or a difference is to be expected; 1: they differ on the\n"
-            "same versions and device"
-        )
+    args = _of_a_run("reproduce", REPRODUCE, argv)
+    if args is None:
         return 0
-    if not argv or argv[0].startswith("-"):
-        return fail("reproduce needs a run's folder: metagen reproduce outputs/DATE/TIME", 2)
+    if args.multirun:
+        raise UsageError("reproduce runs one run again: leave -m out")
     from metagen.jobs.reproduce import Reproduction
 
-    again = Reproduction(Path(argv[0]), argv[1:])
+    again = Reproduction(args.run, args.overrides, args.force)
     echo(again.before())
-    if code := through_hydra(again.task, again.argv, again.prepare):
+    again.share_threads()
+    if code := do(again.task, again.again):
         return code
     text, equal = again.after()
     echo(text)
     return 0 if equal else 1
+
+
+def _of_a_run(command: str, description: str, argv: list[str]) -> Any:
+    """Return the options of a command that takes a run and overrides, or None where it was asked for help."""
+    parser = _parser(command, description)
+    parser.usage = f"metagen {command} RUN [overrides] [--force]"
+    if {"-h", "--help"} & set(argv):
+        echo(parser.format_help())
+        return None
+    check_flags(argv)
+    if not argv or argv[0].startswith("-"):
+        raise UsageError(f"{command} needs a run's folder: metagen {command} outputs/DATE/TIME")
+    args = parser.parse_intermixed_args(argv[1:])
+    args.run = Path(argv[0])
+    return args

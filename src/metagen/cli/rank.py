@@ -1,16 +1,12 @@
 """The process of one rank of a training: ``python -m metagen.cli.rank``."""
 
-import json
 import os
 import sys
 import threading
 
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
 from metagen.cli.exit import guard
 from metagen.jobs.process import quiet
+from metagen.runs.run import Run
 
 
 def main() -> int:
@@ -21,14 +17,10 @@ def main() -> int:
 def _join() -> int:
     from metagen.jobs.train import train
 
-    whole = json.loads(sys.stdin.readline())
+    run = Run.from_json(sys.stdin.readline())
     threading.Thread(target=_follow, daemon=True).start()
-    hydra = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
-    OmegaConf.set_struct(hydra.hydra, False)
-    hydra.merge_with({"hydra": whole["hydra"]})
-    HydraConfig.instance().set_config(hydra)
     quiet()
-    train(OmegaConf.create(whole["config"]), lambda text: None)
+    train(run, lambda text: None)
     return 0
 
 

@@ -139,7 +139,7 @@ def arguments(target: str) -> dict[str, str]:
     module, _, name = target.rpartition(".")
     if not module.startswith("metagen."):
         return {}
-    path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
+    path = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
     if not path.is_file():
         return {}
     tree = ast.parse(path.read_text(encoding="utf-8"))

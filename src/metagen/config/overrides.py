@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from metagen.config.tree import conf_dir
@@ -11,14 +12,30 @@ from metagen.config.tree import conf_dir
 log = logging.getLogger(__name__)
 
 
+def key_of(override: str) -> str:
+    """Return the key (or group, with its package) of an override, without ``+`` and ``~``."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def group_of(override: str) -> str:
+    """Return the key of an override without its package: ``data`` for ``data@test_data=mnist``."""
+    return key_of(override).partition("@")[0]
+
+
+def of_hydra(override: str) -> bool:
+    """Return whether an override sets something of Hydra itself."""
+    return key_of(override).startswith(("hydra.", "hydra/"))
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a value in an override, whatever is in it."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
 def merged(saved: Sequence[str], new: Sequence[str]) -> list[str]:
     """Return the saved overrides and the new ones; of two for the same key the new one counts."""
-
-    def key(override: str) -> str:
-        return override.partition("=")[0].lstrip("+~")
-
-    replaced = {key(override) for override in new}
-    return [override for override in saved if key(override) not in replaced] + list(new)
+    replaced = {key_of(override) for override in new}
+    return [override for override in saved if key_of(override) not in replaced] + list(new)
 
 
 def own_overrides(overrides: Sequence[str], source: object) -> list[str]:

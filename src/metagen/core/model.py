@@ -1,10 +1,11 @@
-"""What every model offers to the learners and to the evaluation."""
+"""The contract of a model: what it offers to the learners and to the evaluation."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
 from metagen.core.episode import Params, Shots
+from metagen.errors import MetagenError
 from metagen.functional.autocast import Lowered
 
 
@@ -96,3 +97,35 @@ class Generator(Model):
     def encode(self, support: Shots) -> Params:
         """Read the support set: ``{"context": (N, D)}`` (optional; only amortised learners need it)."""
         raise NotImplementedError
+
+
+def completed(model: nn.Module) -> Model:
+    """Return a module with a ``loss`` as a model: what it does not say of itself holds as by default.
+
+    A module that is no :class:`Model` serves every task that it has the methods for: one with a ``sample``
+    generates, one with ``logits`` classifies; any other is trained and validated by its loss alone.
+
+    Raises:
+        MetagenError: it has no method ``loss``.
+    """
+    if isinstance(model, Model):
+        return model
+    if not callable(getattr(model, "loss", None)):
+        raise MetagenError(
+            f"{type(model).__name__} is no model: it needs a method loss(shots) that returns a scalar"
+        )
+    known = next((kind for name, kind in KINDS.items() if callable(getattr(model, name, None))), "loss")
+    for name, usual in {"kind": known, **DEFAULTS}.items():
+        if not hasattr(model, name):
+            setattr(model, name, usual)
+    return cast(Model, model)
+
+
+KINDS = {"sample": "generate", "logits": "classify"}
+"""Method -> the kind of task that a module with it serves."""
+DEFAULTS = {
+    name: getattr(Model, name)
+    for name in ("per_class", "head", "encoder", "loss_unit", "surrogate", "batch_statistics", "transductive",
+                 "lowers")
+}  # fmt: skip
+"""What holds for a module that does not say it."""

@@ -1,32 +1,15 @@
 """A model as a pure function of its parameters."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metagen.core.episode import Episode, Params, Shots
+from metagen.core.model import completed
 from metagen.errors import MetagenError
-from metagen.functional.autocast import FULL, Lowered, Precision, widened
+from metagen.functional.autocast import FULL, Precision, widened
 from metagen.functional.vectorize import tree_map
-
-
-class ModelLike(Protocol):
-    """What a learner knows of a model (see :class:`metagen.core.model.Model`)."""
-
-    kind: str
-    per_class: tuple[str, ...]
-    head: tuple[str, ...]
-    encoder: tuple[str, ...]
-    surrogate: bool
-    batch_statistics: bool
-    transductive: bool
-    lowers: Lowered
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Return the parameters by name."""
-        ...
 
 
 class _Method(nn.Module):
@@ -47,13 +30,13 @@ class Objective:
     own. Tables with one row per class (``model.per_class``) may have any number of rows.
 
     Args:
-        model: gives the loss.
+        model: gives the loss; any module with a ``loss(shots)``, see :func:`metagen.core.model.completed`.
         precision: in which the model runs; its results are float32 in any case.
     """
 
     def __init__(self, model: nn.Module, precision: Precision = FULL) -> None:
         self.precision = precision
-        self.model: ModelLike = model  # type: ignore[assignment]
+        self.model = completed(model)
         self._method = _Method(model)
 
     def params(self) -> Params:

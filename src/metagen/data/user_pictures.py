@@ -68,20 +68,28 @@ def read_classes(
 
 
 def read_image(
-    path: Path, size: int = 28, crop: bool | None = None, name: str = "", limit: int = MAX_PIXELS
+    path: str | Path | Image.Image,
+    size: int = 28,
+    crop: bool | None = None,
+    name: str = "",
+    limit: int = MAX_PIXELS,
 ) -> np.ndarray:
-    """Read one picture as uint8 (size, size), ink = 255 on 0; arguments and errors as above.
+    """Read one picture, a file or a PIL image, as uint8 (size, size), ink = 255 on 0; errors as above.
 
     ``name`` is what errors call it instead of its path, ``limit`` how many pixels it may have.
     """
-    layers = _load(path, name or str(path), limit)
+    name = name or ("the image" if isinstance(path, Image.Image) else str(path))
+    if isinstance(path, Image.Image):
+        layers = [np.asarray(layer, np.float64) for layer in _layers(ImageOps.exif_transpose(path))]
+    else:
+        layers = _load(Path(path), name, limit)
     crop = layers[0].shape[:2] != (size, size) if crop is None else crop
     # a transparent drawing may be meant for paper or for a dark screen: only one of them shows it
     for rgb in layers:
         ink = _ink(rgb)
         if ink is not None:
             return _place(ink, size, crop)
-    raise MetagenError(f"{name or path} is blank: no ink stands out from its background")
+    raise MetagenError(f"{name} is blank: no ink stands out from its background")
 
 
 def frame(ink: np.ndarray, size: int = 28) -> np.ndarray:

@@ -74,7 +74,7 @@ class Runner:
 
     def _adapt(self, pictures: np.ndarray, steps: int, n: int, stop: Callable[[], bool]) -> Adapted:
         clock, trained = time.perf_counter(), self.trained
-        support = trained.support(pictures[None], SEED)
+        support = trained.shots(pictures[None], SEED)
         # a loss whose value means nothing, or that of images which the model reads before it is asked
         valued = steps > 0 and not trained.objective.model.surrogate
         points, losses, shown = [], [], budgets(steps) if steps else []
@@ -146,7 +146,9 @@ class Engine:
 
 
 def _runner(folder: Path) -> Runner:
-    return Runner(folder, Trained(folder), _label(folder))
+    trained = Trained(folder)
+    trained.check_generates()
+    return Runner(folder, trained, _label(folder))
 
 
 def _label(folder: Path) -> str:

@@ -68,7 +68,7 @@ class HeldOut:
 
 
 def _test_classes(runner: Runner) -> dict[str, _Class]:
-    data = load_data(runner.trained.cfg)
+    data = load_data(runner.trained.config)
     assert isinstance(data.task, FewShot)
     bank, binarize = data.test_bank, data.task.binarize
     return {f"{bank.name}: {name}": _Class(bank, name, binarize) for name in data.streams.split["test"]}

@@ -1,13 +1,14 @@
 """From a composed configuration to the objects of an experiment."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
+from metagen.config.compose import Config, plain
 from metagen.config.schema import check
 from metagen.config.trusted import instantiate
 from metagen.core.metric import Metric
@@ -16,81 +17,136 @@ from metagen.data.others import others
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.evaluation.likelihood import Likelihood
-from metagen.training.checkpoints import read_checkpoint
+from metagen.training.checkpoints import Keeper, read_checkpoint
 from metagen.training.module import Experiment
+from metagen.training.skip_bad_steps import SkipBadSteps, advice
+from metagen.training.trainers import Trainers
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Parts:
-    """What a configuration composes."""
+class Setup:
+    """What a configuration describes, built; behind it nobody reads a configuration.
+
+    data:       its banks are loaded, its streams ready.
+    experiment: model and learner, initialised.
+    metrics:    by name.
+    likelihood: what is measured over the number of context images, or None.
+    judge:      a classifier of real data, not yet trained; None where no metric asks for one.
+    samples:    generated images a class at test.
+    trainers:   makes Lightning's trainers.
+    start:      the checkpoint file that a training starts from, or None.
+    every:      seconds between two checkpoints at most.
+    patience:   bad steps in a row that may be skipped.
+    advice:     what is likely to help against NaN.
+    """
 
     data: EpisodeData
     experiment: Experiment
     metrics: dict[str, Metric]
-    likelihood: Likelihood | None = None
+    likelihood: Likelihood | None
+    judge: Any
+    samples: int
+    trainers: Trainers
+    start: str | None = None
+    every: float = 60.0
+    patience: int = 10
+    advice: str = ""
+
+    def evaluation(self) -> Evaluation:
+        """Return the evaluation on the test stream; a judge is trained for it where a metric needs one."""
+        bank, labels = self.data.test_bank, self.data.streams.test.class_ids
+        tested = {bank.names[int(label)] for label in labels}
+        if self.judge is not None:
+            self.judge.fit(bank, tested)
+        rest = others(bank, tested) if any(one.needs_others for one in self.metrics.values()) else None
+        steps = self.experiment.learner.test_steps
+        return Evaluation(self.metrics, labels, self.judge, self.samples, steps, self.likelihood, rest)
+
+    def keeper(self, folder: Path) -> Keeper:
+        """Return the callback that writes checkpoints into ``folder``."""
+        return Keeper(folder, self.every)
+
+    def skips(self, learner: str) -> SkipBadSteps:
+        """Return the callback that skips bad steps; ``learner`` is the name that its error tells."""
+        return SkipBadSteps(self.patience, learner, self.advice)
 
 
-def build(cfg: DictConfig) -> Parts:
-    """Check the configuration, load the data and build model and learner.
+def build(cfg: Mapping[str, Any]) -> Setup:
+    """Check the configuration, load the data and build everything else.
+
+    Args:
+        cfg: Hydra's, or plain resolved values.
 
     Raises:
         MetagenError: something does not exist or does not fit; nothing has been written.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    check({str(key): value for key, value in plain.items()})
-    _check_parts(cfg)
-    data = load_data(cfg)
-    experiment = build_experiment(cfg, len(data.streams.train.classes))
-    metrics = _fitting(
-        {name: instantiate(node, f"metrics.{name}") for name, node in cfg.metrics.items()}, experiment.model
-    )
-    likelihood = instantiate(cfg.likelihood, "likelihood") if cfg.get("likelihood") else None
+    config = plain(cfg)
+    check(config)
+    trainers = Trainers(config["trainer"])
+    trainers.check(config["task"], config["optimizer"], config["chunk"])
+    _check_parts(config)
+    judge = instantiate(config["judge"], "judge")
+    metrics = {name: instantiate(node, f"metrics.{name}") for name, node in config["metrics"].items()}
+    likelihood = instantiate(config["likelihood"], "likelihood") if config.get("likelihood") else None
+    data = load_data(config)
+    experiment = build_experiment(config, len(data.streams.train.classes))
+    metrics = _fitting(metrics, experiment.model)
     if likelihood is not None:
         likelihood.check(experiment.model, getattr(data.task, "test_shots", 0))
-    return Parts(data, experiment, metrics, likelihood)
+    if not any(metric.needs_judge for metric in metrics.values()):
+        judge = None
+    setup = Setup(
+        data, experiment, metrics, likelihood, judge, config["samples"], trainers, config["checkpoint"],
+        config["checkpoint_every"], config["max_skips"], advice(config),
+    )  # fmt: skip
+    setup.keeper(Path())
+    setup.skips("")
+    return setup
 
 
-def _check_parts(cfg: DictConfig) -> None:
+def _check_parts(config: Config) -> None:
     """Refuse what does not fit together before the data are loaded, which may mean to download them."""
-    trial = build_experiment(cfg, classes=max(1000, cfg.task.get("ways", 0)))
+    trial = build_experiment(config, classes=max(1000, config["task"].get("ways", 0)))
     try:
         trial.configure_optimizers()
     except (ValueError, TypeError, RuntimeError) as error:
         raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
 
 
-def load_data(cfg: DictConfig) -> EpisodeData:
+def load_data(cfg: Mapping[str, Any]) -> EpisodeData:
     """Return the DataModule with its banks loaded and its streams ready."""
-    test_data = instantiate(cfg.test_data, "test_data") if cfg.get("test_data") else None
-    data = EpisodeData(instantiate(cfg.data, "data"), instantiate(cfg.task, "task"), test_data, seed=cfg.seed)
+    config = plain(cfg)
+    test_data = instantiate(config["test_data"], "test_data") if config.get("test_data") else None
+    task = instantiate(config["task"], "task")
+    data = EpisodeData(instantiate(config["data"], "data"), task, test_data, seed=config["seed"])
     data.setup("fit")
     return data
 
 
-def build_experiment(cfg: DictConfig, classes: int) -> Experiment:
+def build_experiment(cfg: Mapping[str, Any], classes: int) -> Experiment:
     """Return model and learner in their LightningModule, initialised under the seed."""
-    torch.manual_seed(cfg.seed)
-    model, learner = instantiate(cfg.model, "model"), instantiate(cfg.learner, "learner")
-    _check_fit(cfg, model, learner)
+    config = plain(cfg)
+    torch.manual_seed(config["seed"])
+    model, learner = instantiate(config["model"], "model"), instantiate(config["learner"], "learner")
+    _check_fit(config["task"], model, learner)
     return Experiment(
         model,
         learner,
-        instantiate(cfg.optimizer, "optimizer"),
-        instantiate(cfg.scheduler, "scheduler"),
-        vectorize=cfg.vectorize,
+        instantiate(config["optimizer"], "optimizer"),
+        instantiate(config["scheduler"], "scheduler"),
+        vectorize=config["vectorize"],
         classes=classes,
-        chunk=cfg.chunk,
-        workers=cfg.workers,
-        autocast=cfg.get("autocast", "auto"),
+        chunk=config["chunk"],
+        workers=config["workers"],
+        autocast=config.get("autocast", "auto"),
     )
 
 
-def _check_fit(cfg: DictConfig, model: Any, learner: Any) -> None:
+def _check_fit(task: Mapping[str, Any], model: Any, learner: Any) -> None:
     """Refuse a model or a learner that cannot serve the task."""
-    kind, few_shot = cfg.task.get("kind", "classify"), "shots" in cfg.task
+    kind, few_shot = task.get("kind", "classify"), "shots" in task
     if model.kind != kind:
         fitting = {"generate": "vae", "classify": "conv4"}[kind]
         raise MetagenError(
@@ -153,18 +209,3 @@ def start_from(experiment: Experiment, path: str | Path) -> None:
     experiment.load_state_dict(fitting, strict=False)
     if left := sorted(own.keys() - fitting.keys()):
         log.info("%s says nothing of %s: they start anew", path, ", ".join(left))
-
-
-def build_evaluation(cfg: DictConfig, parts: Parts) -> Evaluation:
-    """Return the evaluation on the test stream, with a judge where a metric needs one."""
-    bank, labels = parts.data.test_bank, parts.data.streams.test.class_ids
-    tested = {bank.names[int(label)] for label in labels}
-    judge = None
-    if any(metric.needs_judge for metric in parts.metrics.values()):
-        judge = instantiate(cfg.judge, "judge")
-        judge.fit(bank, tested)
-    steps = parts.experiment.learner.test_steps
-    rest = None
-    if any(metric.needs_others for metric in parts.metrics.values()):
-        rest = others(bank, tested)
-    return Evaluation(parts.metrics, labels, judge, cfg.samples, steps, parts.likelihood, rest)

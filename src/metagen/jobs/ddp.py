@@ -5,24 +5,19 @@ the ranks, so that all of them take the step that one process would take with th
 alone evaluates and writes; the others get their configuration from it and make no folder.
 """
 
-import json
-import math
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments import LightningEnvironment
-from omegaconf import DictConfig, OmegaConf
 
 from metagen.errors import MetagenError
-from metagen.runs.run import leave
+from metagen.runs.run import Run
 from metagen.training.parallel import devices, on_cpu, started_elsewhere
 from metagen.variables import RANKS
 
@@ -30,27 +25,21 @@ GRACE = 20.0
 """Seconds that a rank gets to end by itself."""
 
 
-def retire(folder: Path) -> float:
-    """Leave the evaluation to rank 0; a folder that a rank was given by mistake goes away."""
-    if started_elsewhere():
-        leave(folder)
-    return math.nan
-
-
 @contextmanager
-def together(cfg: DictConfig) -> Iterator[None]:
-    """Start the other ranks of this machine, and end them with the block: a training.
+def together(run: Run) -> Iterator[None]:
+    """Start the other ranks of a run on this machine, and end them with the block: a training.
 
     Raises:
         MetagenError: a rank ended with an error, or nobody said where the first machine is.
     """
-    count, nodes = devices(cfg.trainer), cfg.trainer.get("num_nodes", 1)
+    trainer = run.config["trainer"]
+    count, nodes = devices(trainer), int(trainer.get("num_nodes", 1))
     if count * nodes == 1 or RANKS in os.environ or started_elsewhere():
         yield
         return
-    threads = max(1, torch.get_num_threads() // count) if on_cpu(cfg.trainer) else torch.get_num_threads()
+    threads = max(1, torch.get_num_threads() // count) if on_cpu(trainer) else torch.get_num_threads()
     with _surroundings(threads, {**_address(nodes), RANKS: "1", "LOCAL_RANK": "0"}):
-        others = _Others(cfg, count)
+        others = _Others(run, count)
         try:
             yield
             others.wait()
@@ -92,10 +81,8 @@ def _address(nodes: int) -> dict[str, str]:
 class _Others:
     """The ranks 1, 2, ... of this machine."""
 
-    def __init__(self, cfg: DictConfig, count: int) -> None:
-        whole = {"config": OmegaConf.to_container(cfg, resolve=True)}
-        whole["hydra"] = OmegaConf.to_container(HydraConfig.get(), enum_to_str=True)
-        self.processes = [_start(json.dumps(whole), rank) for rank in range(1, count)]
+    def __init__(self, run: Run, count: int) -> None:
+        self.processes = [_start(run.to_json(), rank) for rank in range(1, count)]
         self.over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -130,17 +117,17 @@ class _Others:
                 os._exit(1)
 
 
-def _start(whole: str, rank: int) -> "subprocess.Popen[str]":
+def _start(run: str, rank: int) -> "subprocess.Popen[str]":
     """Start a rank, in a session of its own: Ctrl-C is for rank 0, which then ends the others."""
     threads = str(torch.get_num_threads())
     process = subprocess.Popen(
-        [sys.executable, "-m", "metagen.jobs.ddp"],
+        [sys.executable, "-m", "metagen.cli.rank"],
         stdin=subprocess.PIPE,
         text=True,
         env={**os.environ, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": threads},
         start_new_session=True,
     )
     assert process.stdin is not None
-    process.stdin.write(whole + "\n")
+    process.stdin.write(run + "\n")
     process.stdin.flush()
     return process

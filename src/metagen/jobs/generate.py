@@ -35,9 +35,10 @@ def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: S
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MetagenError(f"--out {out} exists and is not empty: name a new folder")
     trained = Trained(run, overrides)
+    trained.check_generates()
     pictures, names = read_classes(images, trained.size)
     classes, shots = pictures.shape[:2]
-    samples = trained.draw(trained.adapt(trained.support(pictures, seed)), classes, n, seed)
+    samples = trained.draw(trained.adapt(trained.shots(pictures, seed)), classes, n, seed)
     _write(out, pictures, samples, names)
     return f"{classes} x {n} images from {classes} classes of {shots}\nsamples {out / 'samples.png'}"
 

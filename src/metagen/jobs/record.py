@@ -1,75 +1,97 @@
 """Write what a run did and found: ``metrics.json``, ``episodes.npz``, samples and pictures."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from metagen.data.bank import Bank
 from metagen.evaluation.evaluation import Evaluation
 from metagen.files import write_json, write_npz
-from metagen.jobs.build import Parts
+from metagen.jobs.build import Setup
 from metagen.jobs.environment import git_commit, machine, versions
 from metagen.report.pictures import adaptation_plot, predictions_grid, samples_grid, to_uint8
+from metagen.runs.run import Run
 
 
-def write_record(
-    cfg: DictConfig, parts: Parts, evaluation: Evaluation, training: dict[str, Any], folder: Path
-) -> None:
+@dataclass(frozen=True)
+class Training:
+    """How the weights came to be.
+
+    steps:               of training.
+    seconds:             of training; None where the weights are those of another run.
+    episodes_per_second: validation included.
+    ranks:               processes that trained together.
+    skipped:             steps that were skipped.
+    resumed:             how often the training was taken up again.
+    checkpoint, sha256:  of an evaluation: the file of the weights, and its checksum.
+    """
+
+    steps: int
+    seconds: float | None = None
+    episodes_per_second: float | None = None
+    ranks: int = 1
+    skipped: int = 0
+    resumed: int = 0
+    checkpoint: str | None = None
+    sha256: str | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Return what the record tells: of an evaluation the checkpoint, of a training how it went."""
+        own = ("ranks", "skipped", "resumed") if self.checkpoint is None else ("checkpoint", "sha256")
+        names = ("steps", "seconds", "episodes_per_second", *own)
+        return {name: getattr(self, name) for name in names}
+
+
+def write_record(run: Run, setup: Setup, evaluation: Evaluation, training: Training) -> None:
     """Write every result of a run into its folder; each file appears whole or not at all.
 
     ``metrics.json`` is the last one: where it is, the run has come to its end.
     """
-    streams, test = parts.data.streams, parts.data.streams.test
-    hydra = HydraConfig.get()
+    folder, streams, test = run.folder, setup.data.streams, setup.data.streams.test
     write_npz(folder / "episodes.npz", **test.audit())
-    adaptation_plot(evaluation.curve(), parts.metrics, folder / "adaptation.png")
-    _write_samples(parts, evaluation, folder)
+    adaptation_plot(evaluation.curve(), setup.metrics, folder / "adaptation.png")
+    _write_samples(setup, evaluation, folder)
+    experiment = setup.experiment
     write_json(
         folder / "metrics.json",
         {
-            "task": OmegaConf.to_container(cfg.task, resolve=True),
+            "task": run.config["task"],
             "split": streams.split,
             "episodes": {"count": len(evaluation), "seed": test.seed, "sha256": test.fingerprint()},
             "metrics": evaluation.summary(),
-            "units": {name: metric.unit for name, metric in parts.metrics.items()},
-            "better": {name: metric.better for name, metric in parts.metrics.items()},
-            "main": next(iter(parts.metrics), None),
+            "units": {name: metric.unit for name, metric in setup.metrics.items()},
+            "better": {name: metric.better for name, metric in setup.metrics.items()},
+            "main": next(iter(setup.metrics), None),
             "per_episode": evaluation.values[evaluation.steps],
             "per_episode_by_step": evaluation.values,
             "adaptation": evaluation.curve(),
             "likelihood": evaluation.likelihood.summary() if evaluation.likelihood else None,
             "judge": getattr(evaluation.judge, "accuracy", None),
-            "batch_statistics": batch_statistics(parts.experiment.model),
-            "training": training,
-            "precision": {"trainer": cfg.trainer.precision, "low": parts.experiment.precision.describe()},
-            "parameters": {
-                "model": _count(parts.experiment.model),
-                "learner": _count(parts.experiment.learner),
-            },
-            "data": {"train": _bank(parts.data.bank), "test": _bank(parts.data.test_bank)},
-            "device": str(parts.experiment.device),
-            "machine": machine(parts.experiment.device),
+            "batch_statistics": batch_statistics(experiment.model),
+            "training": training.described(),
+            "precision": {"trainer": setup.trainers.precision, "low": experiment.precision.describe()},
+            "parameters": {"model": _count(experiment.model), "learner": _count(experiment.learner)},
+            "data": {"train": _bank(setup.data.bank), "test": _bank(setup.data.test_bank)},
+            "device": str(experiment.device),
+            "machine": machine(experiment.device),
             "versions": versions(),
             "git": git_commit(),
-            "seed": cfg.seed,
-            "overrides": list(hydra.overrides.task),
-            "choices": {
-                group: choice for group, choice in hydra.runtime.choices.items() if "hydra" not in group
-            },
+            "seed": run.config["seed"],
+            "overrides": list(run.overrides),
+            "choices": dict(run.choices),
         },
     )
 
 
-def _write_samples(parts: Parts, evaluation: Evaluation, folder: Path) -> None:
+def _write_samples(setup: Setup, evaluation: Evaluation, folder: Path) -> None:
     """Write support images beside generated (or classified) ones, as arrays and as a picture."""
     shown = evaluation.shown
     if shown is None:
         return
-    names = parts.data.test_bank.names
+    names = setup.data.test_bank.names
     classes = [names[int(label)] for label in shown.labels]
     support = to_uint8(shown.support)
     if shown.samples is not None:

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from metagen.errors import MetagenError, UsageError
-from metagen.files import write_json, write_text
+from metagen.errors import MetagenError
+from metagen.files import write_json
 from metagen.jobs.environment import git_commit, versions
-from metagen.jobs.train import run_folder
 from metagen.report.tables import comparison_table
-from metagen.runs.reopen import differences, recompose
+from metagen.runs.reopen import differences, reopen, split_hydra
 
 Record = dict[str, Any]
 
@@ -26,63 +23,37 @@ class Reproduction:
     Args:
         run: folder of a run or of a sweep's job, trained or evaluated; nothing in it is changed.
         overrides: on top of the run's own.
+        force: whether a run in the new folder is replaced.
 
     Attributes:
         task: ``"train"`` or ``"evaluate"``, as it was made.
-        argv: what Hydra is to compose; what runs is what :meth:`prepare` returns.
+        again: the new run.
 
     Raises:
         MetagenError: no finished run, a path in its configuration that this machine does not have, or a
             folder for the new run that is not empty.
     """
 
-    def __init__(self, run: Path, overrides: Sequence[str] = ()) -> None:
-        for word in overrides:
-            if word.startswith("-"):
-                raise UsageError(f"reproduce takes overrides such as seed=1, not '{word}'")
+    def __init__(self, run: Path, overrides: Sequence[str] = (), force: bool = False) -> None:
         self.run, self.old = run, _record(run)
-        self.given = [text for text in overrides if not _of_hydra(text)]
-        own = [text for text in overrides if _of_hydra(text)]
-        _check_new(own)
-        self.task = "evaluate" if "checkpoint" in self.old["training"] else "train"
-        self.parts = recompose(run, self.given)
-        self.argv = [*self.parts.known, *own]
-        self.folder = run
+        self.given, hydra = split_hydra(overrides)
+        self.task = "evaluate" if self.old["training"].get("checkpoint") else "train"
+        self.opened = reopen(run, self.given)
+        self.again = self.opened.run(hydra, "evaluation" if self.task == "evaluate" else "new", force=force)
+        _check_new(self.again.folder, force)
 
     def before(self) -> str:
         """Return what is known to differ before the run, in lines for the user."""
         lines = [f"{self.task}s again {self.run}"]
         lines += [f"new override  {text}" for text in self.given]
-        lines += [f"today's conf no longer takes '{text}'; what it set is kept" for text in self.parts.lost]
-        lines += _listed("today's conf has, the saved value counts", self.parts.changed)
-        lines += _listed("not on this machine", self.parts.moved)
+        lines += [f"today's conf no longer takes '{text}'; what it set is kept" for text in self.opened.lost]
+        lines += _listed("today's conf has, the saved value counts", self.opened.changed)
+        lines += _listed("not on this machine", self.opened.moved)
         lines += _listed("code", differences({"commit": self.old.get("git")}, {"commit": git_commit()}))
         lines += _listed("versions", differences(self.old.get("versions", {}), versions()))
         return "\n".join(lines if len(lines) > 1 else [*lines, "nothing differs: conf, code and versions"])
 
-    def prepare(self, composed: DictConfig) -> DictConfig:
-        """Return the configuration to run in the place of ``composed``, and leave it in the new folder."""
-        self.folder = run_folder()
-        config = OmegaConf.create(self.parts.config)
-        OmegaConf.set_struct(config, True)
-        saved = self.folder / ".hydra"
-        if saved.is_dir():
-            write_text(saved / "config.yaml", OmegaConf.to_yaml(config))
-            write_text(saved / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(self.parts.overrides)))
-        self._restate()
-        self._share_threads()
-        return config
-
-    def _restate(self) -> None:
-        """Let the new record tell the run's overrides and choices, also those that the tree has lost."""
-        hydra: Any = HydraConfig.get()
-        groups = {text.partition("=")[0].lstrip("+~") for text in self.given}
-        old = {group: one for group, one in self.old.get("choices", {}).items() if group not in groups}
-        with read_write(hydra), open_dict(hydra):
-            hydra.overrides.task = self.parts.overrides
-            hydra.runtime.choices.update(old if "experiment" not in groups else {})
-
-    def _share_threads(self) -> None:
+    def share_threads(self) -> None:
         """Take as many threads as the run had: sums over another number of them are rounded differently."""
         threads = self.old.get("machine", {}).get("threads")
         if isinstance(threads, int) and 0 < threads <= (os.cpu_count() or 1):
@@ -90,10 +61,10 @@ class Reproduction:
 
     def after(self) -> tuple[str, bool]:
         """Return old and new metrics side by side with a verdict, and False where they should not differ."""
-        new = _record(self.folder)
+        new = _record(self.again.folder)
         equal, reasons = results(self.old) == results(new), expected(self.old, new, self.given)
         found = {"run": str(self.run), "equal": equal, "expected": reasons, "overrides": self.given}
-        write_json(self.folder / "reproduction.json", found | self.parts._asdict())
+        write_json(self.again.folder / "reproduction.json", found | self.opened._asdict())
         return f"{side_by_side(self.old, new)}\n{_verdict(self.old, new, equal, reasons)}", equal or bool(
             reasons
         )
@@ -167,17 +138,10 @@ def _record(run: Path) -> Record:
     return record
 
 
-def _check_new(own: Sequence[str]) -> None:
+def _check_new(folder: Path, force: bool) -> None:
     """Refuse a folder for the new run that holds something."""
-    for text in own:
-        key, _, value = text.lstrip("+").partition("=")
-        folder = Path(value.strip("'\""))
-        if key == "hydra.run.dir" and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise MetagenError(f"hydra.run.dir={folder} exists and is not empty: name a new folder")
-
-
-def _of_hydra(override: str) -> bool:
-    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
+    if not force and folder.exists() and any(folder.iterdir()):
+        raise MetagenError(f"hydra.run.dir={folder} exists and is not empty: name a new folder")
 
 
 def _listed(title: str, found: Mapping[str, tuple[Any, Any]]) -> list[str]:

@@ -1,54 +1,82 @@
-"""A trained generator, loaded from its run, which adapts to new classes and draws them."""
+"""A trained run, loaded: it adapts to new classes, draws them, classifies and scores images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
+from PIL import Image
+from torch import Tensor
 
-from metagen.config.overrides import merged
-from metagen.config.tree import conf_dir
+from metagen.config.compose import resolved
 from metagen.core.episode import Params, Shots
+from metagen.data.user_pictures import read_image
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.jobs.build import build_experiment, load_checkpoint
 from metagen.report.pictures import to_uint8
-from metagen.runs.reopen import saved_overrides
+from metagen.runs.reopen import best_checkpoint, reopen
+from metagen.training.checkpoints import read_checkpoint
+
+Images = Tensor | np.ndarray | Sequence[Sequence[Any]]
+"""Images of N classes, K of each: (N, K, C, H, W), or a list of lists of PIL images or paths."""
 
 
 class Trained:
-    """A generator's run, loaded once, which adapts to new classes and draws them.
+    """A model with its learner, in the state of a run's best checkpoint.
 
     Args:
         run: its folder.
         overrides: on top of the run's own, such as ``learner.test_steps=20``.
 
     Attributes:
-        cfg: the run's configuration.
+        folder: of the run.
+        config: what it was made with, plain values.
+        kind: ``"generate"`` or ``"classify"``.
         size: side of its images in pixels.
-        learner, objective: with the parameters of the best checkpoint.
+        learner, objective: with the parameters of the checkpoint.
 
     Raises:
-        MetagenError: no run, no checkpoint or none that fits, or the run of a classifier.
+        MetagenError: no run, or no checkpoint that fits.
+
+    >>> import metagen
+    >>> trained = metagen.load("outputs/quickstart")            # doctest: +SKIP
+    >>> adapted = trained.adapt(images)                         # doctest: +SKIP
+    >>> drawn = trained.generate(images, n=16)                  # doctest: +SKIP
     """
 
-    def __init__(self, run: Path, overrides: Sequence[str] = ()) -> None:
-        saved, checkpoint = saved_overrides(run)
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            self.cfg = compose("config", merged(saved, overrides))
-        kind = self.cfg.task.get("kind", "supervised")
-        if kind != "generate":
-            raise MetagenError(f"{run} is no generator's run (its task is {kind}): name one that generates")
-        self.size = int(self.cfg.data.size)
-        experiment = build_experiment(self.cfg, _classes(checkpoint)).eval()
+    def __init__(self, run: str | Path, overrides: Sequence[str] = ()) -> None:
+        self.folder = Path(run)
+        checkpoint = best_checkpoint(self.folder)
+        self.config = resolved(reopen(self.folder, overrides, start=False).config)
+        self.kind = str(self.config["task"].get("kind", "classify"))
+        self.size = int(self.config["data"]["size"])
+        experiment = build_experiment(self.config, _classes(checkpoint)).eval()
         load_checkpoint(experiment, checkpoint)
         self.learner, self.objective = experiment.learner, experiment.objective
 
-    def support(self, pictures: np.ndarray, seed: int) -> Shots:
-        """Return uint8 pictures (N, K, H, W), ink = 255, as the support set of N classes."""
-        x = torch.from_numpy(pictures).unsqueeze(2).float() / 255
-        ways, shots = pictures.shape[:2]
+    def shots(self, images: Images, seed: int = 0) -> Shots:
+        """Return images as the support set of N classes.
+
+        Args:
+            images: (N, K, C, H, W) or (N, K, H, W), floats in [0, 1] or uint8, light on dark as the data;
+                or for each class a list of PIL images or paths, of any size and dark on light, which are
+                cut out and scaled as ``metagen generate`` does.
+            seed: of the noise that the model draws while it adapts.
+
+        Raises:
+            MetagenError: images of another shape or size, or classes of unequal numbers of images.
+        """
+        x = _tensor(images, self.size)
+        if x.dim() == 4:
+            x = x.unsqueeze(2)
+        expected = f"(N, K, 1, {self.size}, {self.size})"
+        if x.dim() != 5 or x.shape[2] != 1 or x.shape[-1] != self.size or x.shape[-2] != self.size:
+            raise MetagenError(f"images of shape {tuple(x.shape)}: expected {expected}")
+        if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):
+            raise MetagenError("images: expected pixels in [0, 1], or uint8")
+        ways, shots = x.shape[:2]
         return Shots(x, torch.arange(ways)[:, None].expand(ways, shots), rng.key(seed, 1))
 
     @torch.no_grad()
@@ -62,9 +90,16 @@ class Trained:
             yield {**params, **state.params}
 
     @torch.no_grad()
-    def adapt(self, support: Shots) -> Params:
-        """Return phi after as many steps as in the run's test."""
-        steps = self.learner.test_steps
+    def adapt(self, images: Images | Shots, steps: int | None = None, seed: int = 0) -> Params:
+        """Return phi = U(theta; images), all parameters of the model after adaptation.
+
+        Args:
+            images: the support, see :meth:`shots`.
+            steps: of adaptation; None takes as many as the run's test.
+            seed: of the noise that the model draws while it adapts.
+        """
+        support = images if isinstance(images, Shots) else self.shots(images, seed)
+        steps = self.learner.test_steps if steps is None else steps
         return self.learner.adapt(self.objective, self.objective.params(), support, steps)
 
     @torch.no_grad()
@@ -73,18 +108,125 @@ class Trained:
         return float(self.objective.loss(phi, shots))
 
     @torch.no_grad()
+    def sample(self, phi: Params, ways: int, n: int, seed: int = 0) -> Tensor:
+        """Return n new images of each of N classes from adapted parameters, (N, n, C, H, W) in [0, 1].
+
+        Raises:
+            MetagenError: the run of a classifier.
+        """
+        self.check_generates()
+        labels = torch.arange(ways).repeat_interleave(n)
+        return (
+            self.objective.call("sample", phi, labels, rng.key(seed, 2)).unflatten(0, (ways, n)).clamp(0, 1)
+        )
+
+    def generate(
+        self, images: Images | Shots, n: int = 16, seed: int = 0, steps: int | None = None
+    ) -> Tensor:
+        """Adapt to images of N classes and return n new ones of each, (N, n, C, H, W) in [0, 1]."""
+        if n < 1:
+            raise MetagenError(f"n={n}: expected at least 1 image a class")
+        self.check_generates()
+        support = images if isinstance(images, Shots) else self.shots(images, seed)
+        return self.sample(self.adapt(support, steps), len(support.y), n, seed)
+
+    @torch.no_grad()
+    def log_likelihood(
+        self, images: Images | Shots, queries: Images, importance_samples: int = 1000, seed: int = 0
+    ) -> Tensor:
+        """Return log p(query | images of its class), in nats, for each query image, (N, Q).
+
+        Args:
+            images: the support of N classes.
+            queries: Q other images of the same classes.
+            importance_samples: of a bound (:class:`metagen.evaluation.likelihood.Likelihood`).
+            seed: of the noise.
+
+        Raises:
+            MetagenError: the model has no likelihood.
+        """
+        if getattr(self.objective.model, "likelihood", None) is None:
+            raise MetagenError(f"{type(self.objective.model).__name__} has no likelihood of pixels in nats")
+        target = self.shots(queries, seed + 1)
+        return self.objective.call(
+            "log_likelihood", self.adapt(images, seed=seed), target, importance_samples
+        )
+
+    @torch.no_grad()
+    def classify(self, images: Images | Shots, queries: Images, seed: int = 0) -> Tensor:
+        """Return p(class | query) for each query image, (N, Q, N), after adapting to the support ``images``.
+
+        Raises:
+            MetagenError: the run of a generator.
+        """
+        if self.kind != "classify":
+            raise MetagenError(f"{self.folder} is no classifier's run (its task is {self.kind})")
+        support = images if isinstance(images, Shots) else self.shots(images, seed)
+        target = self.shots(queries, seed + 1).x
+        given = support.x.flatten(0, 1)
+        logits = self.objective.call("logits", self.adapt(support), target.flatten(0, 1), given)
+        return logits.softmax(-1).unflatten(0, target.shape[:2])
+
+    def check_generates(self) -> None:
+        """Refuse the run of a classifier.
+
+        Raises:
+            MetagenError: it is one.
+        """
+        if self.kind != "generate":
+            raise MetagenError(
+                f"{self.folder} is no generator's run (its task is {self.kind}): name one that generates"
+            )
+
     def draw(self, phi: Params, ways: int, n: int, seed: int) -> np.ndarray:
         """Return n images of each of N classes, uint8 (N, n, H, W)."""
-        labels = torch.arange(ways).repeat_interleave(n)
-        return to_uint8(self.objective.call("sample", phi, labels, rng.key(seed, 2)).unflatten(0, (ways, n)))
+        return to_uint8(self.sample(phi, ways, n, seed))
+
+
+def load(run: str | Path, overrides: Sequence[str] = ()) -> Trained:
+    """Return the model and the learner of a run, in the state of its best checkpoint.
+
+    Args:
+        run: its folder.
+        overrides: on top of the run's own, such as ``learner.test_steps=20``.
+
+    Raises:
+        MetagenError: no run, or no checkpoint that fits.
+    """
+    return Trained(run, overrides)
+
+
+def _tensor(images: Images, size: int) -> Tensor:
+    """Return images as floats in [0, 1]."""
+    if isinstance(images, Tensor | np.ndarray):
+        x = torch.as_tensor(images)
+        return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    counts = {len(row) for row in images}
+    if len(counts) != 1 or 0 in counts:
+        raise MetagenError(
+            f"images: expected as many of each class, at least 1, not {[len(row) for row in images]}"
+        )
+    rows = [[_one(image, size) for image in row] for row in images]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def _one(image: Any, size: int) -> Tensor:
+    """Return one image as floats (C, H, W); a picture or a path is read as ``metagen generate`` reads it."""
+    if isinstance(image, Tensor | np.ndarray):
+        x = torch.as_tensor(image)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        return x if x.dim() == 3 else x.unsqueeze(0)
+    if isinstance(image, Image.Image | str | Path):
+        return torch.from_numpy(read_image(image, size)).float().unsqueeze(0) / 255
+    raise MetagenError(f"images: expected tensors, PIL images or paths, not {type(image).__name__}")
 
 
 def _classes(checkpoint: Path) -> int:
     """Return the number of training classes, which tells the sizes of a learner's tables."""
+    saved = read_checkpoint(checkpoint)
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         return int(saved["hyper_parameters"]["classes"])
-    except Exception as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise MetagenError(
-            f"{checkpoint} is no readable checkpoint ({type(error).__name__}): train again"
+            f"{checkpoint} does not say its number of training classes: name a checkpoint of metagen"
         ) from error

@@ -1,28 +1,29 @@
-"""The configuration of a finished run, whatever has become of the tree that it was composed from."""
+"""Reopening a run: its saved configuration, whatever has become of the tree that it was composed from."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metagen.config.compose import Composed, Config, compose, resolved
 from metagen.config.flat import flatten
-from metagen.config.overrides import merged, own_overrides
+from metagen.config.overrides import group_of, merged, of_hydra, own_overrides, quoted
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
+from metagen.runs.run import Kind, Run, check_hydra
 
-Config = dict[str, Any]
 DATA = "${oc.env:METAGEN_DATA,data}"
 """Where the data are looked for if the folder that a run names is not there."""
 
 
-class Recomposed(NamedTuple):
-    """A saved configuration, ready to run.
+class Reopened(NamedTuple):
+    """The saved configuration of a run, under new overrides.
 
     config:    what runs, interpolations unresolved.
     overrides: the saved ones and the new ones; of two for the same key the new one.
@@ -30,6 +31,7 @@ class Recomposed(NamedTuple):
     lost:      saved ones that it no longer takes; their effect is in ``config`` all the same.
     changed:   key -> (saved, what today's tree composes), where these differ.
     moved:     key -> (saved, now) of the paths that do not exist on this machine.
+    choices:   group -> choice, as they were saved, and of groups that are chosen anew.
     """
 
     config: Config
@@ -38,14 +40,46 @@ class Recomposed(NamedTuple):
     lost: list[str]
     changed: dict[str, tuple[Any, Any]]
     moved: dict[str, tuple[Any, Any]]
+    choices: dict[str, str]
+
+    def run(
+        self,
+        hydra: Sequence[str] = (),
+        kind: Kind = "new",
+        folder: Path | None = None,
+        force: bool = False,
+    ) -> Run:
+        """Return the run of this configuration.
+
+        Args:
+            hydra: overrides of Hydra itself.
+            kind: of the run.
+            folder: where it writes; None leaves it to ``hydra``.
+            force: whether a run that is there is replaced.
+
+        Raises:
+            MetagenError: the folder holds a run already.
+        """
+        composed = compose([*self.known, *hydra])
+        check_hydra(composed.whole)
+        place = composed.folder() if folder is None else folder.absolute()
+        config = resolved(self.config, composed.whole)
+        run = Run(place, config, self.config, self.overrides, self.choices, kind, force, composed.whole)
+        run.check_folder()
+        return run
 
 
-def recompose(run: Path, new: Sequence[str] = ()) -> Recomposed:
+def reopen(run: Path, new: Sequence[str] = (), start: bool = True) -> Reopened:
     """Return the saved configuration of ``run`` under the overrides ``new``.
 
     Every node that was saved counts as it was saved; only nodes of which a run knew nothing yet are
     today's. A new choice of a group replaces that group's node; a new choice of an experiment changes
     what it changes today.
+
+    Args:
+        run: its folder, in which nothing is changed.
+        new: overrides, none of them of Hydra itself.
+        start: whether the checkpoint that its training started from must be there.
 
     Raises:
         MetagenError: no run's folder, or a checkpoint that is not there.
@@ -55,14 +89,62 @@ def recompose(run: Path, new: Sequence[str] = ()) -> Recomposed:
     overrides = run_overrides(run)
     before, known = _fitting(overrides)
     lost = [text for text in overrides if text not in known]
-    only_saved = [text for text, one in zip(new, given, strict=True) if _only_in(one, saved, before)]
+    only_saved = [text for text, one in zip(new, given, strict=True) if _only_in(one, saved, before.config)]
     today = [text for text in new if text not in only_saved]
     after, kept = _fitting(merged(known, today), today) if today else (before, known)
-    config = _three_ways({**before, **saved}, before, after)
-    config = _put(config, [one for one in given if not one.key_or_group.startswith("hydra")], after)
-    moved = _settle(config)
-    differing = differences(saved, {key: before[key] for key in saved if key in before})
-    return Recomposed(config, merged(overrides, new), kept, lost, differing, moved)
+    config = _three_ways({**before.config, **saved}, before.config, after.config)
+    config = _put(config, given, after.config)
+    moved = _settle(config, start)
+    differing = differences(saved, {key: before.config[key] for key in saved if key in before.config})
+    chosen = {group: name for group, name in after.choices.items() if before.choices.get(group) != name}
+    given_groups = {group: after.choices[group] for group in map(group_of, new) if group in after.choices}
+    choices = {**before.choices, **_saved_choices(run), **chosen, **given_groups}
+    return Reopened(config, merged(overrides, new), kept, lost, differing, moved, choices)
+
+
+def evaluation_of(run: Path, new: Sequence[str] = (), force: bool = False) -> Run:
+    """Return the evaluation of a run's best checkpoint.
+
+    Args:
+        run: its folder.
+        new: overrides on top of the run's own, those of Hydra itself among them.
+        force: whether a run in the evaluation's folder is replaced.
+
+    Raises:
+        MetagenError: no run, or no checkpoint.
+    """
+    checkpoint = best_checkpoint(run)
+    own, hydra = split_hydra(new)
+    opened = reopen(run, [f"checkpoint={quoted(str(checkpoint))}", *own])
+    return opened.run(hydra, "evaluation", force=force)
+
+
+def split_hydra(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides of a run, and those of Hydra itself."""
+    own = [text for text in overrides if not of_hydra(text)]
+    return own, [text for text in overrides if of_hydra(text)]
+
+
+def best_checkpoint(run: str | Path) -> Path:
+    """Return the checkpoint with the lowest validation loss of a run.
+
+    Raises:
+        MetagenError: the folder is no run, or has no checkpoint.
+    """
+    run_overrides(run)
+    checkpoint = Path(run) / "checkpoints" / "best.ckpt"
+    if not checkpoint.is_file():
+        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): train it to the end first")
+    return checkpoint
+
+
+def _saved_choices(run: Path) -> dict[str, str]:
+    """Return group -> choice as Hydra saved them; a run of which they cannot be read has none."""
+    with suppress(Exception):
+        node = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "hydra.yaml"))
+        choices: Any = node["hydra"]["runtime"]["choices"]  # type: ignore[index, call-overload]
+        return {str(group): str(name) for group, name in choices.items() if name and "hydra" not in group}
+    return {}
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -88,19 +170,12 @@ def _saved(run: Path) -> Config:
     return {str(key): value for key, value in config.items()}
 
 
-def _compose(overrides: Sequence[str]) -> Config:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", list(overrides)))
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
-
-
-def _fitting(overrides: Sequence[str], needed: Sequence[str] = ()) -> tuple[Config, list[str]]:
+def _fitting(overrides: Sequence[str], needed: Sequence[str] = ()) -> tuple[Composed, list[str]]:
     """Compose today's tree with as many of ``overrides`` as it takes, and say which; all of ``needed``."""
 
-    def add(config: Config, kept: list[str], rest: list[str]) -> tuple[Config, list[str]]:
+    def add(config: Composed | None, kept: list[str], rest: list[str]) -> tuple[Composed | None, list[str]]:
         try:
-            return _compose([*kept, *rest]), kept + rest
+            return compose([*kept, *rest]), kept + rest
         except (HydraException, OmegaConfBaseException):
             if len(rest) > 1:
                 half = len(rest) // 2
@@ -111,8 +186,8 @@ def _fitting(overrides: Sequence[str], needed: Sequence[str] = ()) -> tuple[Conf
 
     # Groups first: they decide which keys there are.
     groups_first = sorted(overrides, key=lambda text: not _is_group(text.partition("=")[0]))
-    config, kept = add({}, [], groups_first)
-    return config or _compose([]), [text for text in overrides if text in kept]
+    config, kept = add(None, [], groups_first)
+    return config or compose(), [text for text in overrides if text in kept]
 
 
 def _is_group(key: str) -> bool:
@@ -170,7 +245,7 @@ def _put(config: Config, given: Sequence[Override], after: Config) -> Config:
     return {str(key): value for key, value in plain.items()}
 
 
-def _settle(config: Config) -> dict[str, tuple[Any, Any]]:
+def _settle(config: Config, start: bool) -> dict[str, tuple[Any, Any]]:
     """Put this machine's paths in the place of those that are not here, and return key -> (saved, now)."""
     moved: dict[str, tuple[Any, Any]] = {}
     for name in ("data", "test_data", "judge"):
@@ -182,21 +257,9 @@ def _settle(config: Config) -> dict[str, tuple[Any, Any]]:
                 node[key] = here
                 moved[f"{name}.{key}"] = (path, here or "the default")
     path = OmegaConf.select(OmegaConf.create(config), "checkpoint")
-    if isinstance(path, str) and not Path(path).is_file():
+    if start and isinstance(path, str) and not Path(path).is_file():
         raise MetagenError(f"checkpoint={path} is not on this machine: say where it is, as checkpoint=FILE")
     return moved
-
-
-def saved_overrides(run: str | Path, which: str = "best") -> tuple[list[str], Path]:
-    """Return the overrides by which a run was made and its checkpoint.
-
-    Raises:
-        MetagenError: the folder is no run, or has no checkpoint.
-    """
-    saved, checkpoint = run_overrides(run), Path(run) / "checkpoints" / f"{which}.ckpt"
-    if not checkpoint.is_file():
-        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): train it to the end first")
-    return saved, checkpoint
 
 
 def run_overrides(run: str | Path) -> list[str]:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from metagen.config.compose import select
+from metagen.config.overrides import key_of
 from metagen.console import echo
 from metagen.errors import MetagenError
+from metagen.runs.run import SIGNS, SWEEP
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.table import jobs_table, record_of
 from metagen.sweeps.task import Task
@@ -40,7 +42,11 @@ class SweepLauncher(Launcher):
         """Take what Hydra has composed for the sweep as a whole."""
         assert isinstance(task_function, Task)
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.root = task_function.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
+        self.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
+        goes_on = str(config.hydra.sweeper._target_).startswith("hydra_plugins.metagen_sweeps.")
+        if not goes_on:
+            refuse_a_run(self.root)
+        task_function.begins(self.root)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run a batch of jobs to their ends.
@@ -49,9 +55,11 @@ class SweepLauncher(Launcher):
             MetagenError: the folder holds another sweep, or the devices do not fit the settings.
             SweepInterruptedError: a signal came.
         """
-        configs = [self._compose(list(o), initial_job_idx + i) for i, o in enumerate(job_overrides)]
+        known = {key_of(text) for text in self.task.known}
+        own = [[text for text in one if key_of(text) not in known] for one in job_overrides]
+        configs = [self._compose(one, initial_job_idx + i) for i, one in enumerate(own)]
         self.prepare(configs)
-        sweep, jobs = self._plan(job_overrides, configs, initial_job_idx)
+        sweep, jobs = self._plan(own, configs, initial_job_idx)
         try:
             self.execute(sweep, jobs, configs)
         finally:
@@ -69,7 +77,7 @@ class SweepLauncher(Launcher):
         raise NotImplementedError
 
     def _compose(self, overrides: list[str], number: int) -> DictConfig:
-        config = self.context.config_loader.load_sweep_config(self.config, overrides)
+        config = self.context.config_loader.load_sweep_config(self.config, [*self.task.known, *overrides])
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         return config
@@ -85,10 +93,7 @@ class SweepLauncher(Launcher):
             known = {job.folder: job for job in sweep.jobs}
             return sweep, [known[folder] for folder in folders]
         if exists and first == 0:
-            raise MetagenError(
-                f"{self.root} holds a sweep: finish it by metagen train -m --resume {self.root}, "
-                "or name another hydra.sweep.dir"
-            )
+            refuse_a_run(self.root)
         if len(set(folders)) < len(folders):
             raise MetagenError(
                 f"hydra.sweep.subdir gives several jobs the folder {folders[0]}: let it name what differs"
@@ -110,17 +115,28 @@ class SweepLauncher(Launcher):
         arguments, own = (OmegaConf.to_container(hydra.overrides[name]) for name in ("task", "hydra"))
         assert isinstance(arguments, list)
         assert isinstance(own, list)
-        return Sweep(self.root, self.task.name, arguments, own, flags, os.getcwd(), study=self.study)
+        run = None if self.task.run is None else str(self.task.run.absolute())
+        return Sweep(self.root, self.task.name, arguments, own, flags, os.getcwd(), study=self.study, run=run)
+
+
+def refuse_a_run(folder: Path) -> None:
+    """Refuse a folder for a new sweep that holds a sweep or a run.
+
+    Raises:
+        MetagenError: it does.
+    """
+    if any((folder / sign).exists() for sign in SWEEP):
+        raise MetagenError(
+            f"{folder} holds a sweep: finish it by metagen train -m --resume {folder}, "
+            "or name another hydra.sweep.dir"
+        )
+    if sign := next((sign for sign in SIGNS if (folder / sign).exists()), None):
+        raise MetagenError(f"{folder} holds a run ({sign}): name another hydra.sweep.dir")
 
 
 def _folder(config: DictConfig) -> str:
     """Return a job's folder within the sweep's."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        return str(config.hydra.sweep.subdir)
-    finally:
-        HydraConfig.instance().cfg = before
+    return str(select(config, "hydra.sweep.subdir"))
 
 
 def _returned(sweep: Sweep, job: Job, config: DictConfig) -> JobReturn:

@@ -65,6 +65,7 @@ class Sweep:
     flags:     options of the command line that decide where configurations are found.
     cwd:       working directory, to which paths in overrides are relative.
     study:     address of the study that may prune the jobs, or None.
+    run:       folder of the run that the jobs evaluate, or None.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class Sweep:
     cwd: str
     jobs: list[Job] = field(default_factory=list)
     study: str | None = None
+    run: str | None = None
 
     @classmethod
     def load(cls, root: Path) -> "Sweep":

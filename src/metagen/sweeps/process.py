@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
+from metagen.config.overrides import quoted
 from metagen.errors import TrialPrunedError
 from metagen.sweeps.plan import Job, Record, Sweep
 from metagen.variables import PARENT, TRIAL
@@ -117,12 +116,9 @@ def command(sweep: Sweep, job: Job) -> list[str]:
     place = [f"hydra.job.num={job.number}", f"hydra.run.dir={quoted(str(folder))}"]
     shared = [text for text in sweep.hydra if not text.lstrip("+~").startswith(OWN)]
     own = [text for text in job.overrides if not text.lstrip("+~").startswith(OWN)]
-    return [*process, sweep.task, *sweep.flags, *shared, *own, *place]
-
-
-def quoted(text: str) -> str:
-    """Return ``text`` as a value in an override, whatever is in it."""
-    return QuotedString(text, Quote.single).with_quotes()
+    # An evaluation begins anew in the folder that an attempt left.
+    what = [sweep.task] if sweep.run is None else [sweep.task, sweep.run, "--force"]
+    return [*process, *what, *sweep.flags, *shared, *own, *place]
 
 
 def _killed(number: int) -> str:

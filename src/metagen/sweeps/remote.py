@@ -9,16 +9,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from metagen.config.compose import job_folder
+from metagen.config.overrides import quoted
 from metagen.console import echo
 from metagen.errors import MetagenError
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Job, Sweep
-from metagen.sweeps.process import Process, quoted
+from metagen.sweeps.process import Process
 from metagen.sweeps.table import ended_line
 
 NOTICE = 120.0
@@ -39,7 +40,7 @@ class Worker:
     def __call__(self, cfg: Any) -> None:
         """Run the job whose folder Hydra has set; its record tells how it went."""
         sweep = Sweep.load(self.root)
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        folder = job_folder()
         job = next(job for job in sweep.jobs if sweep.path(job) == folder)
         record = Process(sweep, job).wait()
         echo(ended_line(job, record))

@@ -1,9 +1,8 @@
 """Finish a sweep that was interrupted: ``metagen train -m --resume DIR``."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -11,43 +10,46 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from metagen.config.overrides import merged
+from metagen.config.overrides import merged, quoted
 from metagen.console import echo
 from metagen.errors import UsageError
+from metagen.runs.reopen import reopen
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
-from metagen.sweeps.process import quoted
 from metagen.sweeps.table import jobs_table
+from metagen.sweeps.task import Task
 
 USAGE = "metagen train -m --resume DIR [hydra.launcher.KEY=VALUE ...]"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (usage: {USAGE})")
+def resumed(folder: Path, overrides: Sequence[str]) -> tuple[Task, list[str]]:
+    """Return what the jobs of an interrupted sweep do and the command line that finishes it.
 
-
-def resumed(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the task of an interrupted sweep and the command line that finishes it.
+    Args:
+        folder: of the sweep.
+        overrides: of Hydra's launcher and sweeper.
 
     Raises:
         UsageError: no folder, or overrides that would change what the jobs do.
         MetagenError: the folder is no sweep's.
     """
-    parser = _Parser(add_help=False)
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--resume", type=Path, required=True, metavar="DIR")
-    parser.add_argument("overrides", nargs="*")
-    args = parser.parse_intermixed_args(argv)
-    for text in args.overrides:
+    for text in overrides:
         if not text.lstrip("+~").startswith(("hydra.launcher", "hydra/launcher", "hydra.sweeper")):
             raise UsageError(f"a resumed sweep keeps its overrides: leave out '{text}' (usage: {USAGE})")
-    sweep = Sweep.load(args.resume)
-    hydra = merged(sweep.hydra, args.overrides)
+    sweep = Sweep.load(folder)
+    hydra = merged(sweep.hydra, overrides)
     kept = [text for text in hydra if not text.lstrip("+~").startswith(("hydra.mode", "hydra.sweep.dir"))]
     adaptive = any(text.startswith("hydra/sweeper=") for text in kept)
     how = sweep.arguments if adaptive else ["hydra/sweeper=resume"]
-    return sweep.task, ["-m", *sweep.flags, *kept, *how, f"hydra.sweep.dir={quoted(str(args.resume))}"]
+    run = None if sweep.run is None else Path(sweep.run)
+    known = reopen(run).known if run else []
+    return Task(sweep.task, run, known), [
+        "-m",
+        *sweep.flags,
+        *kept,
+        *how,
+        f"hydra.sweep.dir={quoted(str(folder))}",
+    ]
 
 
 class UnfinishedJobs(Sweeper):

@@ -11,11 +11,11 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from metagen.config.overrides import quoted
 from metagen.console import echo
 from metagen.errors import MetagenError, nearest
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
-from metagen.sweeps.process import quoted
 from metagen.sweeps.space import space_of
 from metagen.sweeps.table import record_of
 from metagen.sweeps.trials import trials_table

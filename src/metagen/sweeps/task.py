@@ -1,36 +1,49 @@
-"""What Hydra hands to its launcher."""
+"""What Hydra hands to its launcher: a job function that says by name what it does."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-WRITTEN_FIRST = ("multirun.yaml",)
-"""What Hydra writes into a sweep's folder before anything can be refused."""
+from metagen.errors import UsageError
+from metagen.runs.footprint import Footprint
+
+WRITTEN = ("multirun.yaml", "jobs.json", "jobs", "study.db")
+"""What a sweep writes into its folder beside its jobs."""
 
 
 @dataclass
 class Task:
-    """A job function that says by name what it does, so that a process of its own can do it, too.
+    """What the jobs of a sweep do, each in a process of its own.
 
-    name:     ``"train"`` or ``"evaluate"``.
-    function: does it in this process.
-    codes:    the exit codes of jobs that failed.
-    root:     the folder of the sweep, if it is one.
+    name:  ``"train"`` or ``"evaluate"``.
+    run:   the run that the jobs evaluate, or None.
+    known: the overrides of that run, which the jobs need not be told.
+    codes: the exit codes of jobs that failed.
     """
 
     name: str
-    function: Callable[[Any], float | None]
-    codes: list[int]
-    root: Path | None = None
+    run: Path | None = None
+    known: Sequence[str] = ()
+    codes: list[int] = field(default_factory=list)
+    _footprint: Footprint | None = None
 
-    def __call__(self, cfg: Any) -> float | None:
-        """Do the job in this process and return its first metric, or None where it failed."""
-        return self.function(cfg)
+    def __call__(self, cfg: Any) -> None:
+        """Refuse to do the job in this process, as a launcher that is none of ours would have it.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "the jobs of a sweep are processes of their own: use hydra/launcher=queue (this machine), slurm "
+            "or ray"
+        )
+
+    def begins(self, folder: Path) -> None:
+        """Hear where the sweep is to be, before anything is written there."""
+        self._footprint = Footprint(folder, WRITTEN)
 
     def leave_nothing(self) -> None:
-        """Take the folder of a sweep away if it was refused before it began."""
-        from metagen.runs.run import leave
-
-        if self.root is not None and self.root.is_dir():
-            leave(self.root, WRITTEN_FIRST)
+        """Take back what was written of a sweep that was refused before it began."""
+        if self._footprint is not None and not (self._footprint.folder / "jobs.json").exists():
+            self._footprint.undo()

@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from metagen.errors import MetagenError
@@ -65,45 +64,64 @@ def devices(trainer: Mapping[str, Any]) -> int:
         found = len(asked.split(",") if isinstance(asked, str) else asked)
     if found < 1:
         raise MetagenError(f"trainer.devices={asked}: expected a number of 1 or more, or auto")
-    if found * trainer.get("num_nodes", 1) > 1 and not trainer.get("strategy"):
+    if found * int(trainer.get("num_nodes", 1)) > 1 and not trainer.get("strategy"):
         raise MetagenError(f"trainer.devices={asked}: several devices share their tasks under trainer=ddp")
     return found
 
 
-def check(cfg: DictConfig) -> None:
+def ranks(trainer: Mapping[str, Any]) -> int:
+    """Return how many processes train together, on all machines."""
+    return devices(trainer) * int(trainer.get("num_nodes", 1))
+
+
+def check(count: int, task: Mapping[str, Any]) -> None:
     """Refuse a batch that the ranks cannot share evenly.
+
+    Args:
+        count: of the ranks.
+        task: its configuration.
 
     Raises:
         MetagenError: the tasks of a step are no multiple of the ranks, or there is one only.
     """
-    ranks = devices(cfg.trainer) * cfg.trainer.get("num_nodes", 1)
-    if ranks > 1 and "shots" not in cfg.task:
+    if count > 1 and "shots" not in task:
         raise MetagenError(
-            f"{ranks} ranks share the tasks of a step, of which plain training has one: use trainer=gpu"
+            f"{count} ranks share the tasks of a step, of which plain training has one: use trainer=gpu"
         )
-    if ranks > 1 and cfg.task.batch % ranks:
+    if count > 1 and task["batch"] % count:
         raise MetagenError(
-            f"task.batch={cfg.task.batch} tasks cannot be shared by {ranks} ranks: set a multiple, "
-            f"such as task.batch={-(-cfg.task.batch // ranks) * ranks}"
+            f"task.batch={task['batch']} tasks cannot be shared by {count} ranks: set a multiple, "
+            f"such as task.batch={-(-task['batch'] // count) * count}"
         )
 
 
-def alone(cfg: DictConfig) -> DictConfig:
-    """Return the configuration for one process on one device, which evaluates."""
-    if devices(cfg.trainer) * cfg.trainer.get("num_nodes", 1) == 1:
-        return cfg
-    asked, single = cfg.trainer.devices, cfg.copy()
-    with open_dict(single):
-        single.trainer.devices = [asked[0]] if OmegaConf.is_list(asked) else 1
-        single.trainer.num_nodes, single.trainer.strategy = 1, "auto"
-    return single
+def alone(trainer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration of a trainer for one process on one device, which evaluates."""
+    if ranks(trainer) == 1:
+        return trainer
+    asked = trainer["devices"]
+    device = [asked[0]] if isinstance(asked, list) else 1
+    return {**trainer, "devices": device, "num_nodes": 1, "strategy": "auto"}
 
 
 def started_elsewhere() -> bool:
     """Return whether SLURM or torchrun started this process as one of several ranks."""
-    return RANKS not in os.environ and (
-        "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
-    )
+    return RANKS not in os.environ and ("TORCHELASTIC_RUN_ID" in os.environ or _number("SLURM_NTASKS", 1) > 1)
+
+
+def first() -> bool:
+    """Return whether this process is the one that writes: the only one, or rank 0."""
+    if RANKS in os.environ:
+        return _number("LOCAL_RANK", 0) == 0 and _number("NODE_RANK", 0) == 0
+    if started_elsewhere():
+        return _number("RANK", _number("SLURM_PROCID", 0)) == 0
+    return _number("NODE_RANK", 0) == 0
+
+
+def _number(variable: str, usual: int) -> int:
+    """Return a whole number of the environment, or what is usual where it is none."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else usual
 
 
 def check_accelerator(trainer: Mapping[str, Any]) -> None:

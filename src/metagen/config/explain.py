@@ -3,7 +3,7 @@
 import errno
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from metagen.errors import MetagenError, nearest
@@ -16,8 +16,14 @@ class Line(NamedTuple):
     code: int
 
 
-def explain(error: BaseException) -> Line | None:
-    """Return the line for ``error``, or None where it is a fault of ours and its trace is needed."""
+def explain(error: BaseException, words: Sequence[str] | None = None) -> Line | None:
+    """Return the line for ``error``, or None where it is a fault of ours and its trace is needed.
+
+    Args:
+        error: what was raised.
+        words: the overrides that led to it; None takes those of the command line.
+    """
+    words = sys.argv[1:] if words is None else words
     for cause in _causes(error):
         if isinstance(cause, MetagenError):
             return Line(str(cause), cause.code)
@@ -33,9 +39,9 @@ def explain(error: BaseException) -> Line | None:
         if isinstance(cause, YAMLError):
             return Line(_yaml_error(cause), 2)
         if isinstance(cause, ValueError) and "Config group override must be a string" in str(cause):
-            return Line(_no_choice(), 2)
+            return Line(_no_choice(words), 2)
     ours = [c for c in _causes(error) if isinstance(c, HydraException | OmegaConfBaseException)]
-    return Line(_config_error(ours), 2) if ours else None
+    return Line(_config_error(ours, words), 2) if ours else None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -51,11 +57,11 @@ def _yaml_error(error: Any) -> str:
     return f"{place}no YAML: {what}"
 
 
-def _no_choice() -> str:
+def _no_choice(words: Sequence[str]) -> str:
     """Name the overrides that give a group something else than the name of a choice."""
     from metagen.config.tree import conf_dir
 
-    pairs = [word.partition("=") for word in sys.argv[1:] if "=" in word]
+    pairs = [word.partition("=") for word in words if "=" in word]
     wrong = [
         f"{group}={value}"
         for group, _, value in pairs
@@ -67,7 +73,7 @@ def _no_choice() -> str:
     )
 
 
-def _config_error(errors: list[Any]) -> str:
+def _config_error(errors: list[Any], words: Sequence[str]) -> str:
     for error in errors:
         if override := getattr(error, "override", None):
             return f"cannot read '{override}': expected key=value ({str(error).splitlines()[0]})"
@@ -79,18 +85,18 @@ def _config_error(errors: list[Any]) -> str:
         listed = f" (choices: {', '.join(names)})" if names else ""
         return f"{group or 'config'} has no choice '{choice}'{nearest(choice, names)}{listed}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1])
+        return _unknown_key(match[1], words)
     if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
-        return _unknown_key(match[2])
+        return _unknown_key(match[2], words)
     if match := re.search(r"Missing mandatory value: (\S+)(?:\s+full_key: (\S+))?", text):
         key = match[2] or match[1]
         return f"{key} has no value: give it as {key}=VALUE"
     return str(errors[0]).strip().split("\n")[0]
 
 
-def _unknown_key(key: str) -> str:
+def _unknown_key(key: str, words: Sequence[str]) -> str:
     """Name the known key that is closest to an unknown one."""
-    every = _keys(_default_config(key.startswith("hydra.")))
+    every = _keys(_default_config(words, key.startswith("hydra.")))
     known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
@@ -98,7 +104,7 @@ def _unknown_key(key: str) -> str:
     return f"no key '{key}'{hint or '; see metagen train --help'}"
 
 
-def _default_config(of_hydra: bool = False) -> Any:
+def _default_config(words: Sequence[str], of_hydra: bool = False) -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -106,7 +112,7 @@ def _default_config(of_hydra: bool = False) -> Any:
     from metagen.config.tree import conf_dir
 
     # Choices of groups decide which keys there are, so those that the user made take part.
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[\w/@]+=[\w/]+", word)]
+    chosen = [word for word in words if re.fullmatch(r"[\w/@]+=[\w/]+", word)]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             cfg = compose("config", chosen, return_hydra_config=of_hydra)

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from metagen.compare.comparison import Comparison
+from metagen.comparison.comparison import Comparison
 from metagen.report.tables import comparison_table
 from metagen.runs.records import left_lines
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metagen.compare.comparison import Comparison, Options
-from metagen.compare.groups import Group
-from metagen.compare.paired_differences import Measure, difference, score
-from metagen.compare.payoff import path
-from metagen.compare.text import markdown_of
+from metagen.comparison.comparison import Comparison, Options
+from metagen.comparison.groups import Group
+from metagen.comparison.paired_differences import Measure, difference, score
+from metagen.comparison.payoff import path
+from metagen.comparison.text import markdown_of
 from metagen.files import write_text
 from metagen.report.differences import differences_plot
 from metagen.report.learning import adaptation_curves

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from metagen.compare.estimates import Estimate
-from metagen.compare.groups import Group
-from metagen.compare.paired_differences import Difference, Measure, difference, score
-from metagen.compare.payoff import payoff
+from metagen.comparison.estimates import Estimate
+from metagen.comparison.groups import Group
+from metagen.comparison.paired_differences import Difference, Measure, difference, score
+from metagen.comparison.payoff import payoff
 
 Row = dict[str, Any]
 

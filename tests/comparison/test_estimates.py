@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metagen.compare.estimates import holm, stratified, student
+from metagen.comparison.estimates import holm, stratified, student
 
 random = np.random.default_rng(0)
 

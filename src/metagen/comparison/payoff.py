@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metagen.compare.groups import Group
-from metagen.compare.paired_differences import Measure
+from metagen.comparison.groups import Group
+from metagen.comparison.paired_differences import Measure
 
 
 class Point(NamedTuple):

@@ -14,10 +14,10 @@ from PIL import Image
 from scipy import stats
 
 from metagen.cli.main import run
-from metagen.compare.compare import compare
-from metagen.compare.comparison import Options, comparison
-from metagen.compare.paired_differences import difference
-from metagen.compare.payoff import payoff
+from metagen.comparison.compare import compare
+from metagen.comparison.comparison import Options, comparison
+from metagen.comparison.paired_differences import difference
+from metagen.comparison.payoff import payoff
 from metagen.errors import MetagenError
 
 draw = np.random.default_rng(1)

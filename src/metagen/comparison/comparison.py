@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from metagen.compare.groups import Group, comparable, grouped
-from metagen.compare.paired_differences import Measure, baselines, corrected, difference, measures
-from metagen.compare.tables import Table, budgets_of, by_budget, differences, payoffs, scores
+from metagen.comparison.groups import Group, comparable, grouped
+from metagen.comparison.paired_differences import Measure, baselines, corrected, difference, measures
+from metagen.comparison.tables import Table, budgets_of, by_budget, differences, payoffs, scores
 from metagen.runs.records import Left, collect
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from metagen.cli.main import run
-from metagen.compare.over_a_number import curve
+from metagen.comparison.over_a_number import curve
 from metagen.errors import MetagenError
 from metagen.report.tables import number
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from metagen.compare.comparison import Options, comparison
-from metagen.compare.text import markdown_of, terminal_of
+from metagen.comparison.comparison import Options, comparison
+from metagen.comparison.text import markdown_of, terminal_of
 from metagen.files import write_text
 
 
@@ -31,7 +31,7 @@ def compare(
         write_text(markdown, markdown_of(found))
     written = ""
     if out:
-        from metagen.compare.page import write
+        from metagen.comparison.page import write
 
         written = "\n\n" + write(found, options, out)
     return terminal_of(found) + written

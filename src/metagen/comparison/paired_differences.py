@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metagen.compare.estimates import Estimate, holm, stratified, student
-from metagen.compare.groups import Cell, Group
+from metagen.comparison.estimates import Estimate, holm, stratified, student
+from metagen.comparison.groups import Cell, Group
 from metagen.errors import MetagenError, nearest
 from metagen.runs.records import Run
 
