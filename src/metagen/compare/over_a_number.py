@@ -56,7 +56,7 @@ def curve(
         if path:
             check_new_file(option, path, force)
     if plot and markdown and plot.resolve() == markdown.resolve():
-        raise MetagenError(f"--plot and --markdown are both {plot}: name two files")
+        raise MetagenError(f"--plot and --markdown are both {plot}: name another file")
     found_runs, left = collect(folders)
     runs = {run.folder: run.record for run in found_runs}
     keys, points = _points(runs, x)

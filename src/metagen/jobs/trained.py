@@ -15,6 +15,7 @@ from metagen.functional import rng
 from metagen.jobs.build import build_experiment, load_checkpoint
 from metagen.report.pictures import to_uint8
 from metagen.runs.reopen import saved_overrides
+from metagen.training.checkpoints import read_checkpoint
 
 
 class Trained:
@@ -81,10 +82,10 @@ class Trained:
 
 def _classes(checkpoint: Path) -> int:
     """Return the number of training classes, which tells the sizes of a learner's tables."""
+    saved = read_checkpoint(checkpoint)
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         return int(saved["hyper_parameters"]["classes"])
-    except Exception as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise MetagenError(
-            f"{checkpoint} is no readable checkpoint ({type(error).__name__}): train again"
+            f"{checkpoint} does not tell the number of classes (hyper_parameters): train again"
         ) from error

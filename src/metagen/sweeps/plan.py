@@ -155,7 +155,10 @@ class Sweep:
         except (OSError, ValueError, TypeError) as error:
             log.warning("%s cannot be read (%s)", path, error)
             found = Record("lost", f"its record {path} cannot be read")
-        return replace(found, state="done", error=None) if self._finished(job, found) else found
+        if self._finished(job, found):
+            return replace(found, state="done", error=None)
+        lost = "its metrics.json is gone or cannot be read"
+        return replace(found, state="lost", error=lost) if found.state == "done" else found
 
     def _finished(self, job: Job, record: Record) -> bool:
         """Return whether a job has a result that is not older than its start."""

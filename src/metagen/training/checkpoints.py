@@ -176,7 +176,15 @@ def _validates(trainer: L.Trainer, ahead: int) -> bool:
 
 
 class DamagedError(MetagenError):
-    """A file that is no whole checkpoint."""
+    """A file that is no whole checkpoint.
+
+    Attributes:
+        why: in a few words.
+    """
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -202,7 +210,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise MetagenError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:
         why = type(error).__name__ + (f": {error}" if isinstance(error, _ShapeError) else "")
-        raise DamagedError(f"{path} is no readable checkpoint ({why}): {_way_out(Path(path))}") from error
+        raise DamagedError(
+            f"{path} is no readable checkpoint ({why}): {_way_out(Path(path))}", why
+        ) from error
 
 
 def _way_out(path: Path) -> str:
@@ -234,7 +244,7 @@ def _check_shape(value: Any, shape: Any, name: str = "") -> None:
         raise _ShapeError(f"{name or 'it'} is no {kind.__name__}")
     for key, inner in shape.items() if isinstance(shape, dict) else ():
         if key not in value:
-            raise _ShapeError(f"it has no {key}")
+            raise _ShapeError(f"{name or 'it'} has no {key}")
         _check_shape(value[key], inner, key)
     if name == "state_dict" and not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
         raise _ShapeError("state_dict holds something else than tensors")
@@ -250,9 +260,9 @@ def _resumable(path: Path) -> int:
     try:
         _check_shape(saved, TO_GO_ON)
         for one in saved["optimizer_states"]:
-            _check_shape(one, {"state": {}, "param_groups": list})
+            _check_shape(one, {"state": {}, "param_groups": list}, "optimizer_states")
     except _ShapeError as error:
-        raise DamagedError(f"{path} is no whole checkpoint ({error}): train again") from error
+        raise DamagedError(f"{path} is no whole checkpoint ({error}): train again", str(error)) from error
     return int(saved["global_step"])
 
 
@@ -269,7 +279,12 @@ def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
             found.append((_resumable(path), path))
         except DamagedError as error:
             aside = path.with_name(f"{path.name}.unreadable")
-            log.warning("%s; it is put aside as %s, and another one is used", error, aside.name)
+            log.warning(
+                "%s is damaged and put aside as %s (%s): the one before it is used",
+                path,
+                aside.name,
+                error.why,
+            )
             path.replace(aside)
     if not found:
         return None, None
