@@ -207,7 +207,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"no checkpoint at {path}: train first, or name a run folder that has one"
         ) from error
     except OSError as error:
-        raise MetagenError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise MetagenError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
     except Exception as error:
         why = type(error).__name__ + (f": {error}" if isinstance(error, _ShapeError) else "")
         raise DamagedError(
