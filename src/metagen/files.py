@@ -1,10 +1,23 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there, and the refusal to write over what is there.
 
+Everything is written under a temporary name on the same file system and moved at its end. The temporary name
+tells whose it is, ``.TARGET.metagen-MACHINE-PROCESS-BIRTH-NUMBER.tmp``, so that a later start recognises and
+removes what a killed process has left.
+"""
+
+import itertools
 import json
+import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +26,227 @@ from PIL.Image import Image
 
 from metagen.errors import MetagenError
 
+log = logging.getLogger(__name__)
+
+STALE = 86400.0
+"""Seconds after which a temporary file of another machine counts as dead."""
+OF_A_RUN = (".hydra", "checkpoints", "metrics.json", "jobs.json", "multirun.yaml")
+"""What tells the folder of a run or a sweep."""
+_TEMPORARY = re.compile(r"\..*\.metagen-(?P<place>[\w-]+)-(?P<pid>\d+)-(?P<born>\d+)-\d+\.tmp", re.DOTALL)
+_numbers = itertools.count()
+
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: str | os.PathLike[str], previous: str | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and move it there when the block succeeds.
 
     Folders are made. The temporary file lies beside its target because a move is atomic within one
-    file system only; it is gone afterwards, whatever happens.
+    file system only; it is gone afterwards, whatever happens, a Ctrl-C included.
+
+    Args:
+        path: the target.
+        previous: name under which the file that was at ``path`` is kept, once the new one is whole.
 
     Raises:
         MetagenError: the file cannot be written (a full disk, a missing permission).
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _temporary(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, target)
+        with _parents(target), _removed(temporary):
+            yield temporary
+            _flush(temporary)
+            if previous is not None and target.is_file():
+                os.replace(target, target.with_name(previous))
+            os.replace(temporary, target)
         with suppress(OSError):  # not every file system lets a folder be flushed
             _flush(target.parent)
     except OSError as error:
         raise MetagenError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str], earlier: Iterable[str] = ()) -> Iterator[Path]:
+    """Yield a temporary folder and move it, or what is in it, to ``path`` when the block succeeds.
+
+    A folder that is there is kept as it is, and so are the files in it, but for those of the same names and
+    for ``earlier``. Who does not want that calls :func:`check_new_folder` first.
+
+    Args:
+        path: the target.
+        earlier: files in ``path`` that an earlier call wrote, as relative paths; those of them that are not
+            written again are removed.
+
+    Raises:
+        MetagenError: the folder cannot be written; nothing of it is there.
+    """
+    target = Path(os.path.abspath(path))
+    there = target.is_dir()
+    # Within a folder that is there, which may be a file system of its own.
+    temporary = _temporary(target / target.name if there else target)
+    try:
+        with _parents(target), _removed(temporary):
+            temporary.mkdir()
+            yield temporary
+            if there:
+                _move_over(temporary, target, earlier)
+            else:
+                os.rename(temporary, target)
+    except OSError as error:
+        raise MetagenError(f"cannot write {path}: {error.strerror or error}") from error
+    except MetagenError as error:
+        raise MetagenError(str(error).replace(str(temporary), str(path))) from error
+
+
+@contextmanager
+def scratch(parent: str | os.PathLike[str] | None = None, name: str = "scratch") -> Iterator[Path]:
+    """Yield a private folder in ``parent`` (default: the system's), which is gone afterwards."""
+    temporary = _temporary(Path(parent or tempfile.gettempdir()) / name)
+    with _removed(temporary):
+        temporary.mkdir(mode=0o700)
+        yield temporary
+
+
+def check_new_file(option: str, path: Path, force: bool) -> None:
+    """Refuse to write over a file, unless the user says so.
+
+    Raises:
+        MetagenError: ``path`` is there and ``force`` is not given, or it is no regular file.
+    """
+    if path.is_dir() or (force and os.path.lexists(path) and not path.is_file()):
+        raise MetagenError(f"{option} {path} is no regular file: name another file")
+    if os.path.lexists(path) and not force:
+        raise MetagenError(f"{option} {path} exists: name another file, or add --force to overwrite it")
+
+
+def check_new_folder(option: str, path: Path, force: bool) -> None:
+    """Refuse to write into a folder that holds something, unless the user says so.
+
+    Raises:
+        MetagenError: ``path`` is not empty and ``force`` is not given, it is the folder of a run or a sweep,
+            or no folder.
+    """
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise MetagenError(f"{option} {path} is no folder: name a new folder")
+    clear_leftovers(path)
+    if any(os.path.lexists(path / name) for name in OF_A_RUN):
+        raise MetagenError(f"{option} {path} is the folder of a run or a sweep: name a new folder")
+    if any(path.iterdir()) and not force:
+        raise MetagenError(
+            f"{option} {path} exists and is not empty: name a new folder, or add --force to overwrite "
+            "what an earlier call wrote there"
+        )
+
+
+def clear_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Remove what killed processes have left in ``folder`` under temporary names, and return it.
+
+    What a living process of this machine writes stays, and so does what another machine has touched within
+    :data:`STALE` seconds.
+    """
+    removed = []
+    with suppress(OSError):
+        for path in list(Path(folder).iterdir()):
+            if (found := _TEMPORARY.fullmatch(path.name)) and _dead(path, found):
+                _remove(path)
+                removed += [] if os.path.lexists(path) else [path]
+    if removed:
+        log.info("removed from %s, left by a killed process: %s", folder, ", ".join(p.name for p in removed))
+    return removed
+
+
+_clear_once = cache(clear_leftovers)
+"""The first write of a process into a folder clears it."""
+
+
+def _temporary(target: Path) -> Path:
+    """Return a name beside ``target`` that nobody else uses."""
+    _clear_once(target.parent.absolute())
+    own, short = os.getpid(), os.fsencode(target.name)[:100].decode(errors="ignore")
+    return target.with_name(f".{short}.metagen-{_place()}-{own}-{_born(own)}-{next(_numbers)}.tmp")
+
+
+def _dead(path: Path, found: re.Match[str]) -> bool:
+    if found["place"] != _place():
+        return time.time() - path.lstat().st_mtime > STALE
+    return _born(int(found["pid"])) != int(found["born"])
+
+
+@cache
+def _place() -> str:
+    """Return a name for this machine, and, where it has several, for the space of its process numbers."""
+    try:
+        space = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        space = "0"
+    return re.sub(r"[^A-Za-z0-9]", "_", platform.node())[:40] + "-" + space
+
+
+def _born(pid: int) -> int | None:
+    """Return when a process was born, in ticks, by which it is told from a later one of its number.
+
+    0 where the system does not tell, None where there is no such process.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return None if state in "ZX" else int(fields[18])
+    except (OSError, ValueError, IndexError):
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass  # it is another user's
+    return 0
+
+
+@contextmanager
+def _removed(temporary: Path) -> Iterator[None]:
+    """Remove a temporary file or folder at the end, whatever happens."""
+    try:
+        yield
     finally:
-        # the reason of a failure must not be hidden by the failure to clean up after it
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    # the reason of a failure must not be hidden by the failure to clean up after it
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """Make the folders above ``target``; those that were made for nothing go again."""
+    made = [folder for folder in target.parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _move_over(new: Path, target: Path, earlier: Iterable[str]) -> None:
+    """Move the files in ``new`` to ``target``, and remove those of ``earlier`` that are not among them."""
+    files = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
+    for file in files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(new / file, target / file)
+    for file in {Path(name) for name in earlier} - set(files):
+        (target / file).unlink(missing_ok=True)
+        if file.parent != Path("."):
+            with suppress(OSError):  # it may hold something else
+                (target / file.parent).rmdir()
 
 
 def _flush(path: Path) -> None:
@@ -63,6 +271,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview, previous: str | None = None) -> None:
+    """Write bytes; the file before them is kept under the name ``previous``."""
+    with atomic(path, previous) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_npz(path: str | os.PathLike[str], **arrays: Any) -> None:

@@ -194,6 +194,36 @@ MISTAKES = [
 ]
 
 
+def test_generate_leaves_a_whole_folder_or_none(trained, here, capsys, monkeypatch):
+    """Ctrl-C or a full disk in the middle of writing; then a folder with files of the user's."""
+    for name in ("cat", "dog"):
+        draw(here / "mine" / name)
+    words = ["generate", str(trained), "--images", "mine", "--out", "new"]
+    for error, code in ((KeyboardInterrupt(), 130), (OSError(28, "No space left on device"), 1)):
+
+        def fails(*args, error=error):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("metagen.jobs.generate.samples_grid", fails)
+            assert run([*words, "--n", "2"]) == code
+        assert [path.name for path in here.iterdir()] == ["mine"]
+    assert "cannot write new: No space left on device" in capsys.readouterr().err
+    assert run([*words, "--n", "3"]) == 0
+    (here / "new" / "cat" / "mine.png").write_bytes(b"mine")
+    before = (here / "new" / "cat" / "0000.png").read_bytes()
+    assert run([*words, "--n", "2", "--seed", "1"]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert (here / "new" / "cat" / "0000.png").read_bytes() == before
+    assert run([*words, "--n", "2", "--seed", "1", "--force"]) == 0
+    assert {path.name for path in (here / "new" / "cat").iterdir()} == {"0000.png", "0001.png", "mine.png"}
+    assert (here / "new" / "cat" / "0000.png").read_bytes() != before
+    for out in ("mine", "mine/new", str(trained)):
+        assert run([*words[:-1], out, "--force"]) == 1
+        assert "name a new folder" in capsys.readouterr().err
+    assert sorted(path.name for path in (here / "mine").iterdir()) == ["cat", "dog"]
+
+
 @pytest.mark.parametrize(("argv", "words"), MISTAKES, ids=lambda value: " ".join(value)[:60])
 def test_a_mistake_gets_one_line_and_leaves_nothing(argv, words, tmp_cwd, capsys, monkeypatch):
     monkeypatch.setattr("urllib.request.urlopen", _no_network)

@@ -327,3 +327,40 @@ def test_markdown_holds_what_the_terminal_shows(runs, tmp_path, capsys):
     assert "- left out: " in text
     assert "left out: " in shown
     assert "Holm" in text
+
+
+def test_nothing_of_the_users_is_written_over(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = runs(*sweep(("scratch", 10), ("maml", 20)))
+    mine = {"README.md": "mine", "plot.png": "mine", "report/comparison.csv": "old", "report/notes": "mine"}
+    for name, text in mine.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for words in (
+        ["--markdown", "README.md"], ["--out", "report"], ["--out", "README.md"],
+        ["--out", "fresh", "--markdown", "README.md"], ["--x", "seed", "--plot", "plot.png"],
+        ["--x", "seed", "--markdown", "README.md", "--plot", "new.png"],
+        ["--x", "seed", "--plot", "new.png", "--markdown", "new.png"],
+        ["--out", "fresh", "--markdown", "fresh/comparison.md"],
+        ["--out", str(next(folder.glob("*"))), "--force"], ["--markdown", ".", "--force"],
+    ):  # fmt: skip
+        assert run(["compare", str(folder), *words]) == 1, words
+        assert "name a" in capsys.readouterr().err, words
+        assert {name: (tmp_path / name).read_text() for name in mine} == mine, words
+        assert not any((tmp_path / name).exists() for name in ("fresh", "new.png")), words
+    assert run(["compare", str(folder), "--out", "report", "--markdown", "README.md", "--force"]) == 0
+    assert (tmp_path / "report" / "notes").read_text() == "mine"
+    assert (tmp_path / "report" / "comparison.csv").read_text().startswith("learner,")
+    assert "| maml | 3 |" in (tmp_path / "README.md").read_text()
+    assert "page    report/comparison.html" in capsys.readouterr().out
+
+
+def test_a_report_is_whole_or_not_there(runs, tmp_path, monkeypatch):
+    folder = runs(*sweep(("scratch", 10), ("maml", 20)))
+
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("metagen.comparison.page.page", stopped)
+    assert run(["compare", str(folder), "--out", str(tmp_path / "report")]) == 130
+    assert not [path for path in tmp_path.iterdir() if "report" in path.name]

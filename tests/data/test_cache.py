@@ -92,7 +92,7 @@ def test_unwritable_folder_is_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         bank = caches.cached(tmp_path / "file" / "toy.npz", "key", Reader())
     assert same(bank, toy_bank(held=2))
-    assert "could not be written" in caplog.text
+    assert "cannot write" in caplog.text
 
 
 def test_full_disk_is_a_warning_and_leaves_nothing(path, monkeypatch, caplog):
@@ -103,7 +103,7 @@ def test_full_disk_is_a_warning_and_leaves_nothing(path, monkeypatch, caplog):
     monkeypatch.setattr(np, "savez", full)
     assert same(caches.cached(path, "key", Reader()), toy_bank(held=2))
     assert "No space left on device" in caplog.text
-    assert list(path.parent.iterdir()) == []
+    assert not path.parent.exists()
 
 
 def test_errors_of_the_source_are_not_hidden(path):

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchvision import datasets as tv
 
+from metagen.data import idx
 from metagen.data.digits import Digits
 from metagen.data.emnist import EMNISTBalanced, EMNISTLetters
 from metagen.data.mnist import KMNIST, MNIST, FashionMNIST
@@ -335,3 +336,19 @@ def test_changed_files_are_noticed_despite_the_cache(tmp_path):
     before = MNIST(str(tmp_path)).load().sha256
     make_mnist(raw, MNIST_FILES, zipped=False, seed=1)
     assert MNIST(str(tmp_path)).load().sha256 != before
+
+
+@pytest.mark.parametrize("shape", [(0, 28, 28), (3, 0, 28), (0,)])
+def test_idx_without_data_is_refused(shape):
+    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+    with pytest.raises(MetagenError, match="file: expected images or labels, found"):
+        idx.decode(header, Path("file"))
+    for data in (b"", header[:-1]):
+        with pytest.raises(MetagenError, match="expected an IDX header"):
+            idx.decode(data, Path("file"))
+
+
+@pytest.mark.parametrize("images", [(3, 32, 32), (3, 28, 20), (2, 28, 28), (3, 784), (3,)])
+def test_idx_of_another_shape_is_refused(images):
+    with pytest.raises(MetagenError, match="expected M images of 28x28 and M labels"):
+        idx.pair(torch.zeros(images, dtype=torch.uint8), torch.zeros(3, dtype=torch.uint8), Path("file"))

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from launcher_scripts import DONE, NOTE, SAVES, seen
@@ -115,3 +116,51 @@ def test_jobs_of_a_sweep_run_once_at_a_time(scripted):
     assert process.wait().state == "interrupted"
     with sweep.locked():
         pass
+
+
+LATE = DONE + "\n" + KILLED
+
+
+def test_a_job_that_is_killed_after_its_record_is_done(scripted):
+    """The record is written last: nothing is left to do, and nothing else is said."""
+    sweep = scripted(LATE, KILLED)
+    Queue(sweep, CPU, lambda text: None).run(sweep.jobs)
+    assert [sweep.record(job).state for job in sweep.jobs] == ["done", "killed (SIGKILL)"]
+    assert sweep.unfinished() == sweep.jobs[1:]
+    table = jobs_table(sweep, sweep.jobs[:1], ["loss"])
+    assert "1 done" in table
+    assert "2.00" in table
+
+
+@pytest.mark.parametrize("state", ["running", "killed (SIGKILL)", "done"])
+def test_one_look_tells_what_is_done_and_what_is_run_again(state, scripted):
+    """Also where an earlier version, or a sweep that was killed itself, wrote down another state."""
+    sweep = scripted(DONE)
+    Queue(sweep, CPU, lambda text: None).run(sweep.jobs)
+    (job,) = sweep.jobs
+    sweep.write_record(job, replace(sweep.record(job), state=state, error="killed from outside"))
+    assert sweep.unfinished() == []
+    table = jobs_table(sweep, sweep.jobs)
+    assert "1 done" in table
+    assert "killed" not in table
+    assert "--resume" not in table
+    (sweep.path(job) / "metrics.json").write_text("{")
+    assert sweep.unfinished() == [job]
+    assert "--resume" in jobs_table(sweep, sweep.jobs)
+
+
+def test_a_result_from_before_its_start_is_none_of_a_job(scripted):
+    sweep = scripted(KILLED)
+    result = sweep.path(sweep.jobs[0]) / "metrics.json"
+    result.write_text('{"metrics": {"loss": {"mean": 1}}}')
+    os.utime(result, (1e9, 1e9))
+    Queue(sweep, CPU, lambda text: None).run(sweep.jobs)
+    assert sweep.unfinished() == sweep.jobs
+
+
+def test_a_damaged_note_of_a_job_is_no_end_of_the_sweep(scripted):
+    sweep = scripted(KILLED)
+    Queue(sweep, CPU, lambda text: None).run(sweep.jobs)
+    (sweep.root / "jobs" / "0.json").write_text('{"state": "don')
+    assert sweep.unfinished() == sweep.jobs
+    assert "cannot be read" in jobs_table(sweep, sweep.jobs)

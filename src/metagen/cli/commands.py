@@ -11,6 +11,7 @@ def generate(argv: list[str]) -> int:
     parser.add_argument("run", type=Path, help="folder of a trained run")
     parser.add_argument("--images", type=Path, required=True, help="one folder per class, K images in each")
     parser.add_argument("--out", type=Path, default=Path("generated"), help="new folder (default: generated)")
+    parser.add_argument("--force", action="store_true", help="write over what an earlier call left in --out")
     parser.add_argument("--n", type=int, default=64, help="new images a class (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
     parser.add_argument(
@@ -19,7 +20,7 @@ def generate(argv: list[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     from metagen.jobs import generate as job
 
-    echo(job.generate(args.run, args.images, args.out, args.n, args.seed, args.overrides))
+    echo(job.generate(args.run, args.images, args.out, args.n, args.seed, args.overrides, args.force))
     return 0
 
 
@@ -53,6 +54,9 @@ def compare(argv: list[str]) -> int:
         "--out", type=Path, help="also write comparison.html, .csv and .md and pictures to this folder"
     )
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
+    parser.add_argument(
+        "--force", action="store_true", help="write over the files of --out, --markdown and --plot"
+    )
     parser.add_argument("--x", metavar="KEY", help="over an override, such as task.train_count")
     parser.add_argument("--plot", type=Path, help="with --x: also draw it in this PNG file")
     args = parser.parse_args(argv)
@@ -70,13 +74,13 @@ def compare(argv: list[str]) -> int:
     if args.x is not None:
         from metagen.comparison.over_a_number import curve
 
-        echo(curve(args.folders, args.x, metrics, args.plot, args.markdown))
+        echo(curve(args.folders, args.x, metrics, args.plot, args.markdown, args.force))
         return 0
     from metagen.comparison import compare as job
 
     within = args.within.split(",") if args.within else ()
     options = job.Options(by, metrics, args.against, within, args.budget, args.budgets)
-    echo(job.compare(args.folders, options, args.markdown, args.out))
+    echo(job.compare(args.folders, options, args.markdown, args.out, args.force))
     return 0
 
 

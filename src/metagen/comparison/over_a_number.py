@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metagen.errors import MetagenError, nearest
-from metagen.files import write_text
+from metagen.files import check_new_file, write_text
 from metagen.report.tables import comparison_table
 from metagen.runs.records import collect, left_lines
 from metagen.runs.settings import Record, differing, overrides_of, settings_of
@@ -32,6 +32,7 @@ def curve(
     metrics: Sequence[str] | None = None,
     plot: Path | None = None,
     markdown: Path | None = None,
+    force: bool = False,
 ) -> str:
     """Return a table of the metrics over the override ``x``, averaged over runs that differ in their seed.
 
@@ -45,11 +46,17 @@ def curve(
         metrics: which, by default all.
         plot: also draw them, one panel a metric, in this PNG file.
         markdown: also write the table here.
+        force: whether files that are there may be written over.
 
     Raises:
         MetagenError: no finished run, no number for ``x``, an unknown metric, a run that is there twice,
-            or runs that were judged on different episodes at the same ``x``.
+            runs that were judged on different episodes at the same ``x``, or a file that is there.
     """
+    for option, path in (("--plot", plot), ("--markdown", markdown)):
+        if path:
+            check_new_file(option, path, force)
+    if plot and markdown and plot.resolve() == markdown.resolve():
+        raise MetagenError(f"--plot and --markdown are both {plot}: name another file")
     found_runs, left = collect(folders)
     runs = {run.folder: run.record for run in found_runs}
     keys, points = _points(runs, x)

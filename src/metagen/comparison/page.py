@@ -22,8 +22,8 @@ DRAWN = 12  # lines in a picture
 ROOM = 64 * 2**20  # bytes of pictures in a page
 
 
-def write(found: Comparison, options: Options, out: Path) -> str:
-    """Write everything and return lines that say where it is.
+def write(found: Comparison, options: Options, out: Path) -> None:
+    """Write everything.
 
     Raises:
         MetagenError: a file cannot be written.
@@ -39,8 +39,6 @@ def write(found: Comparison, options: Options, out: Path) -> str:
     cards, omitted = _cards(runs, found.measures, options.within)
     notes = [*left_lines(found.left, len(found.left)), *found.notes, *omitted]
     write_text(out / "comparison.html", page("Comparison of runs", found.tables, pictures, cards, notes))
-    files = "comparison.csv, comparison.md, differences.csv, runs.csv"
-    return f"page    {out / 'comparison.html'}\ntables  {out}: {files}"
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -62,7 +62,8 @@ def payoff(group: Group, control: Group, measure: Measure) -> dict[str, Any] | N
     """
     ours, theirs = (path(one, [measure.name]) for one in (group, control))
     known = [p for p in theirs if np.isfinite(p.means.get(measure.name, np.nan))]
-    if not known or not any(measure.name in p.means for p in ours):
+    ours = [p for p in ours if measure.name in p.means]
+    if not known or not ours:
         return None
     goal = max(known, key=lambda p: (p.means[measure.name] * measure.sign, -p.step))
     if goal.step == 0 and len(known) > 1:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 
 from metagen.data.bank import Bank
+from metagen.errors import MetagenError
+from metagen.files import atomic
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
@@ -43,8 +44,8 @@ def cached(path: Path, key: str, read: Callable[[], Bank]) -> Bank:
     bank = read()
     try:
         _save(path, key, bank)
-    except OSError as error:
-        _LOG.warning("cache %s could not be written, the run goes on without: %s", path, error)
+    except MetagenError as error:
+        _LOG.warning("the run goes on without a cache: %s", error)
     return bank
 
 
@@ -66,21 +67,14 @@ def _load(path: Path, key: str) -> Bank:
 
 
 def _save(path: Path, key: str, bank: Bank) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                key=np.array(key),
-                checksum=np.array(_checksum(bank, key)),
-                name=np.array(bank.name),
-                names=np.array(bank.names),
-                images=bank.images.numpy(),
-                labels=bank.labels.numpy(),
-                held=bank.held.numpy(),
-            )
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            key=np.array(key),
+            checksum=np.array(_checksum(bank, key)),
+            name=np.array(bank.name),
+            names=np.array(bank.names),
+            images=bank.images.numpy(),
+            labels=bank.labels.numpy(),
+            held=bank.held.numpy(),
+        )

@@ -3,13 +3,13 @@
 import http.client
 import os
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from metagen.errors import MetagenError
+from metagen.files import scratch
 
 _TIMEOUT = 30.0
 
@@ -42,9 +42,9 @@ def download(folder: Path, files: Mapping[str, Remote], name: str) -> None:
     for file, remote in files.items():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial, _timeout():
-                _fetch(file, remote, partial)
-                os.replace(Path(partial, file), folder / file)
+            with scratch(folder, file) as partial, _timeout():
+                _fetch(file, remote, str(partial))
+                os.replace(partial / file, folder / file)
         except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             _remove_empty(made)

@@ -43,15 +43,19 @@ def decode(data: bytes, source: Path) -> Tensor:
         raise MetagenError(f"{source}: expected an IDX header, found {data[:4].hex()!r}; {_AGAIN}")
     shape = np.frombuffer(data, ">u4", count=data[3], offset=4).tolist()
     start = 4 + 4 * len(shape)
+    if not math.prod(shape):
+        raise MetagenError(f"{source}: expected images or labels, found the shape {tuple(shape)}; {_AGAIN}")
     if len(data) != start + math.prod(shape):
         expected = start + math.prod(shape)
         raise MetagenError(f"{source}: its header announces {expected} bytes, found {len(data)}; {_AGAIN}")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).reshape(shape)
 
 
-def pair(images: Tensor, labels: Tensor, source: Path) -> tuple[Tensor, Tensor]:
-    """Return images (M, H, W) and int64 labels (M,) after checking that they fit together."""
-    if images.ndim != 3 or labels.shape != images.shape[:1]:
+def pair(images: Tensor, labels: Tensor, source: Path, side: int = 28) -> tuple[Tensor, Tensor]:
+    """Return images (M, side, side) and int64 labels (M,) after checking that they are of this shape."""
+    if images.ndim != 3 or images.shape[1:] != (side, side) or labels.shape != images.shape[:1]:
         shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
-        raise MetagenError(f"{source}: expected M images and M labels, found shapes {shapes}; {_AGAIN}")
+        raise MetagenError(
+            f"{source}: expected M images of {side}x{side} and M labels, found shapes {shapes}; {_AGAIN}"
+        )
     return images, labels.long()

@@ -1,7 +1,6 @@
 """What is shown, as a ZIP file in memory."""
 
 import io
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from metagen import __version__
 from metagen.demo.adapted import Adapted
 from metagen.demo.engine import SEED
-from metagen.files import write_json, write_npz
+from metagen.files import scratch, write_json, write_npz
 from metagen.report.pictures import samples_grid
 
 
@@ -40,8 +39,7 @@ def archive(visit: Visit) -> bytes:
     (n,), ``steps`` (S,), ``step_samples`` (S, m, H, W) and ``loss`` (of every step).
     """
     buffer = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        root = Path(folder)
+    with scratch(name="metagen-demo") as root, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         write_json(root / "settings.json", _settings(visit))
         for number, found in enumerate(visit.results):
             _write(root / str(number), found)

@@ -3,9 +3,7 @@
 import importlib.util
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import torch
 
 from metagen.demo.listen import free_port, launch
 from metagen.errors import MetagenError
+from metagen.files import scratch
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SILENT = {
@@ -89,15 +88,14 @@ def running(runs: Sequence[Path], host: str, port: int | None) -> Iterator[tuple
 @contextmanager
 def _private_files() -> Iterator[None]:
     """Let the library keep uploads in a folder that is this process' own, and goes with it."""
-    folder = tempfile.mkdtemp(prefix="metagen-demo-")
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    # Who ends the process by a signal wants the files gone, too.
+    # Who ends the process by a signal wants the files gone, too; after a SIGKILL the next start removes them.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        with scratch(name="metagen-demo") as folder:
+            os.environ["GRADIO_TEMP_DIR"] = str(folder)
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _page(engine: Any, held_out: Any) -> Any:

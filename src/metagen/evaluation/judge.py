@@ -1,6 +1,7 @@
 """A classifier of all classes of a data set, trained once, that judges generated images."""
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy, pad
 from tqdm import tqdm
 
 from metagen.errors import MetagenError
-from metagen.files import atomic
+from metagen.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +155,11 @@ class Judge:
 
     def _save(self, file: Path) -> None:
         try:
-            with atomic(file) as temporary:
-                torch.save({"weights": self.model.state_dict(), "accuracy": self.accuracy}, temporary)
-        except (MetagenError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            # torch.save to a file hides a full disk in a RuntimeError; writing bytes names it.
+            buffer = io.BytesIO()
+            torch.save({"weights": self.model.state_dict(), "accuracy": self.accuracy}, buffer)
+            write_bytes(file, buffer.getbuffer())
+        except MetagenError as error:
             log.warning("the judge is not cached: %s", error)
 
 

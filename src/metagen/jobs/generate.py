@@ -8,12 +8,14 @@ from PIL import Image
 
 from metagen.data.user_pictures import read_classes
 from metagen.errors import MetagenError
-from metagen.files import write_npz
+from metagen.files import check_new_folder, new_folder, write_npz
 from metagen.jobs.trained import Trained
 from metagen.report.pictures import samples_grid
 
 
-def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: Sequence[str]) -> str:
+def generate(
+    run: Path, images: Path, out: Path, n: int, seed: int, overrides: Sequence[str], force: bool = False
+) -> str:
     """Adapt a run's checkpoint to the pictures in ``images`` and write N x n new images to ``out``.
 
     Args:
@@ -23,6 +25,7 @@ def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: S
         n: images a class.
         seed: of the samples.
         overrides: on top of the run's own, such as ``learner.test_steps=20``.
+        force: whether to write over what an earlier call left in ``out``; other files in it stay.
 
     Returns:
         A line for the user.
@@ -32,15 +35,32 @@ def generate(run: Path, images: Path, out: Path, n: int, seed: int, overrides: S
     """
     if n < 1:
         raise MetagenError(f"--n {n}: expected at least 1 image a class")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MetagenError(f"--out {out} exists and is not empty: name a new folder")
+    check_new_folder("--out", out, force)
+    if _within(out, images) or _within(images, out):
+        raise MetagenError(f"--out {out} and --images {images} lie in each other: name a new folder")
     trained = Trained(run, overrides)
     trained.check_generates()
     pictures, names = read_classes(images, trained.size)
     classes, shots = pictures.shape[:2]
     samples = trained.draw(trained.adapt(trained.shots(pictures, seed)), classes, n, seed)
-    _write(out, pictures, samples, names)
+    with new_folder(out, _earlier(out)) as folder:
+        _write(folder, pictures, samples, names)
     return f"{classes} x {n} images from {classes} classes of {shots}\nsamples {out / 'samples.png'}"
+
+
+def _within(inner: Path, outer: Path) -> bool:
+    return inner.resolve().is_relative_to(outer.resolve())
+
+
+def _earlier(out: Path) -> list[str]:
+    """Return the files that an earlier call wrote into ``out``, as its arrays tell."""
+    try:
+        with np.load(out / "samples.npz", allow_pickle=False) as file:
+            classes, count = [str(name) for name in file["classes"]], int(file["samples"].shape[1])
+    except Exception:  # whatever is wrong with it, nothing can be said to be ours
+        return []
+    own = [name for name in classes if name not in ("", ".", "..") and Path(name).name == name]
+    return [f"{name}/{index:04d}.png" for name in own for index in range(count)]
 
 
 def _write(out: Path, pictures: np.ndarray, samples: np.ndarray, names: Sequence[str]) -> None:

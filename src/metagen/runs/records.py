@@ -12,10 +12,7 @@ import numpy as np
 
 from metagen.errors import MetagenError
 from metagen.runs.settings import Record, settings_of
-
-NEEDED = {
-    "metrics": dict, "episodes": dict, "overrides": list, "seed": int, "task": dict, "training": dict,
-}  # fmt: skip
+from metagen.runs.shape import SHAPE, misfit
 
 
 @dataclass(eq=False)
@@ -130,9 +127,8 @@ def read_record(folder: Path) -> Record:
     record: Any = json.loads((folder / "metrics.json").read_bytes())
     if not isinstance(record, dict):
         raise ValueError("it is no record of a run")
-    for key, kind in NEEDED.items():
-        if not isinstance(record.get(key), kind):
-            raise ValueError(f"it has no '{key}' as the record of a run has")
+    if (wrong := misfit(record, SHAPE)) is not None:
+        raise ValueError(f"it has no '{wrong}' as the record of a run has")
     return record
 
 

@@ -8,6 +8,7 @@ A sweep's folder holds, beside a folder for each job:
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from typing import Any
 
 from metagen.errors import MetagenError
 from metagen.files import write_json
+
+log = logging.getLogger(__name__)
+
+CLOCKS = 5.0
+"""Seconds by which the clocks of a cluster's machines may differ."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +123,51 @@ class Sweep:
         return self.root / "jobs" / f"{job.number}.log"
 
     def result(self, job: Job) -> dict[str, Any] | None:
-        """Return what a job found, or None where it has not come to its end."""
+        """Return what a job found, or None where it has not come to its end: its record is written last.
+
+        A record that cannot be read is none, and the job runs again.
+        """
         path = self.path(job) / "metrics.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not all(isinstance(one, dict) and "mean" in one for one in found["metrics"].values()):
+                raise TypeError("its metrics have no means")
+            return found
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("%s cannot be read (%s): job %d is not done", path, error, job.number)
+            return None
+
+    def unfinished(self) -> list[Job]:
+        """Return the jobs that have not come to their end."""
+        records = {job.number: self.record(job) for job in self.jobs}
+        return [job for job in self.jobs if (records[job.number] or Record()).state != "done"]
 
     def record(self, job: Job) -> Record | None:
-        """Return how a job goes, or None where it has not been started."""
+        """Return how a job goes, or None where it has not been started.
+
+        A job with a result is done, whatever became of its process afterwards, or of the sweep.
+        """
         path = self._record(job)
-        return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        try:
+            found = Record(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("%s cannot be read (%s)", path, error)
+            found = Record("lost", f"its record {path} cannot be read")
+        if self._finished(job, found):
+            return replace(found, state="done", error=None)
+        lost = "its metrics.json is gone or cannot be read"
+        return replace(found, state="lost", error=lost) if found.state == "done" else found
+
+    def _finished(self, job: Job, record: Record) -> bool:
+        """Return whether a job has a result that is not older than its start."""
+        if self.result(job) is None:
+            return False
+        written = (self.path(job) / "metrics.json").stat().st_mtime
+        return record.state == "done" or written >= (record.started or 0.0) - CLOCKS
 
     def write_record(self, job: Job, record: Record) -> None:
         """Keep how a job goes."""

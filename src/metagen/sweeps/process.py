@@ -81,7 +81,8 @@ class Process:
             raise
 
     def _ended(self, code: int) -> Record:
-        done = code == 0 and self.sweep.result(self.job) is not None
+        kept = self.sweep.record(self.job)
+        done = kept is not None and kept.state == "done"
         state = "done" if done else "interrupted" if self.stopped else state_of(code)
         error = None if done else self._last_line() if code >= 0 else _killed(-code)
         self.record = replace(self.record, state=state, error=error, ended=time.time())

@@ -67,7 +67,7 @@ class UnfinishedJobs(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Launch them."""
         plan = Sweep.load(self.root)
-        jobs = [job for job in plan.jobs if plan.result(job) is None]
+        jobs = plan.unfinished()
         if not isinstance(self.launcher, SweepLauncher):
             raise UsageError("a sweep is resumed by hydra/launcher=queue, ray or slurm")
         if not jobs:

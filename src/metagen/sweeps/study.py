@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from metagen.config.overrides import quoted
 from metagen.console import echo
 from metagen.errors import MetagenError, nearest
+from metagen.files import write_text
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
 from metagen.sweeps.space import space_of
@@ -115,7 +116,7 @@ class OptunaSearch(Sweeper):
         better = [instantiate(self.settings.metrics[name]).better for name in names]
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / "multirun.yaml").exists():
-            OmegaConf.save(self.settings, self.root / "multirun.yaml")
+            write_text(self.root / "multirun.yaml", OmegaConf.to_yaml(self.settings))
         storage = f"sqlite:///{self.root.absolute() / 'study.db'}"
         self.jobs.study = storage if self.prune and len(names) == 1 else None
         return optuna.create_study(

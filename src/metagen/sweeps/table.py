@@ -28,7 +28,7 @@ def jobs_table(sweep: Sweep, jobs: Sequence[Job], metrics: Sequence[str] = ()) -
             lines += [f"job {job.number} {record.state}: {record.error}", f"  log {sweep.log(job)}"]
     counts = Counter(record.state for record in records)
     lines.append(f"sweep {sweep.root}: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
-    if set(counts) != {"done"}:
+    if sweep.unfinished():
         lines.append(f"metagen train -m --resume {sweep.root} runs those again that are not done")
     return "\n".join(lines)
 

@@ -2,7 +2,7 @@
 
 import io
 import logging
-import os
+import math
 import time
 import zipfile
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from metagen.errors import MetagenError
-from metagen.files import atomic
+from metagen.files import write_bytes
 from metagen.training import signals
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         buffer, target = io.BytesIO(), Path(path)
         torch.save(dict(checkpoint), buffer)
         try:
-            with atomic(target) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
-                if target.name == LAST and target.is_file():
-                    os.replace(target, target.with_name(PREVIOUS))
+            write_bytes(target, buffer.getbuffer(), PREVIOUS if target.name == LAST else None)
         except MetagenError as error:
             run = target.parent.parent
             raise MetagenError(f"{error}; make room, then metagen train --resume {run} goes on") from error
@@ -99,9 +96,12 @@ class Keeper(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state; without its checkpoint the best score is worth nothing."""
         self.best_model_score = state_dict["best_model_score"]
         self._before, self.resumed = state_dict["seconds"], state_dict["resumed"] + 1
+        if self.best_model_score is not None and not (self.folder / BEST).is_file():
+            log.warning("%s is gone: the best state from here on takes its place", self.folder / BEST)
+            self.best_model_score = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clocks."""
@@ -137,7 +137,7 @@ class Keeper(Checkpoint):
         if trainer.sanity_checking:
             return
         score = float(trainer.callback_metrics["val/loss"])
-        if self.best_model_score is None or score < self.best_model_score:
+        if _better(score, self.best_model_score):
             self.best_model_score = score
             self.keep(trainer, BEST)
         self.keep(trainer, LAST)
@@ -157,6 +157,11 @@ class Keeper(Checkpoint):
             signals.check()
 
 
+def _better(score: float, best: float | None) -> bool:
+    """Return whether a validation loss is lower than the lowest one; any number is better than NaN."""
+    return best is None or score < best or (math.isnan(best) and not math.isnan(score))
+
+
 def _validates(trainer: L.Trainer, ahead: int) -> bool:
     """Return whether a validation follows the step that ends now, or the one ``ahead`` of it."""
     interval = trainer.val_check_batch
@@ -170,11 +175,24 @@ def _validates(trainer: L.Trainer, ahead: int) -> bool:
     return (trainer.current_epoch + 1) % every == 0 and due
 
 
+class DamagedError(MetagenError):
+    """A file that is no whole checkpoint.
+
+    Attributes:
+        why: in a few words.
+    """
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return what a checkpoint holds; no code in it is run.
 
     Raises:
-        MetagenError: the file is missing or unreadable.
+        MetagenError: the file is missing or cannot be read.
+        DamagedError: it is no checkpoint, or not whole.
     """
     try:
         # torch itself takes damaged numbers as they are; the archive's checksums tell.
@@ -182,17 +200,70 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(damaged)
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"state_dict", "global_step"} <= saved.keys():
-            raise KeyError("state_dict")
+        _check_shape(saved, SHAPE)
         return saved
     except FileNotFoundError as error:
         raise MetagenError(
             f"no checkpoint at {path}: train first, or name a run folder that has one"
         ) from error
+    except OSError as error:
+        raise MetagenError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
     except Exception as error:
-        raise MetagenError(
-            f"{path} is no readable checkpoint ({type(error).__name__}): train again"
+        why = type(error).__name__ + (f": {error}" if isinstance(error, _ShapeError) else "")
+        raise DamagedError(
+            f"{path} is no readable checkpoint ({why}): {_way_out(Path(path))}", why
         ) from error
+
+
+def _way_out(path: Path) -> str:
+    """Say what to do about a damaged checkpoint: the last one may be whole."""
+    run, last = path.parent.parent, path.with_name(LAST)
+    if path.name != BEST or not last.is_file():
+        return "train again"
+    if (run / "metrics.json").is_file():
+        return f"metagen evaluate {run} checkpoint={last} takes the last one"
+    return f"metagen train --resume {run} goes on from {LAST}"
+
+
+class _ShapeError(ValueError):
+    """What is missing in a checkpoint, or of another type."""
+
+
+SHAPE: dict[str, Any] = {"state_dict": {}, "global_step": int}
+"""What of a checkpoint its weights need: the type of every key, of a dict its keys'."""
+TO_GO_ON: dict[str, Any] = {
+    "epoch": int, "pytorch-lightning_version": str, "optimizer_states": list, "lr_schedulers": list,
+    "callbacks": {}, "loops": {"fit_loop": {"state_dict": {}, "epoch_loop.state_dict": {}}},
+}  # fmt: skip
+"""What else is needed to go on."""
+
+
+def _check_shape(value: Any, shape: Any, name: str = "") -> None:
+    kind = dict if isinstance(shape, dict) else shape
+    if not isinstance(value, kind):
+        raise _ShapeError(f"{name or 'it'} is no {kind.__name__}")
+    for key, inner in shape.items() if isinstance(shape, dict) else ():
+        if key not in value:
+            raise _ShapeError(f"{name or 'it'} has no {key}")
+        _check_shape(value[key], inner, key)
+    if name == "state_dict" and not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
+        raise _ShapeError("state_dict holds something else than tensors")
+
+
+def _resumable(path: Path) -> int:
+    """Return the steps of a checkpoint from which training can go on.
+
+    Raises:
+        DamagedError: it is not whole.
+    """
+    saved = read_checkpoint(path)
+    try:
+        _check_shape(saved, TO_GO_ON)
+        for one in saved["optimizer_states"]:
+            _check_shape(one, {"state": {}, "param_groups": list}, "optimizer_states")
+    except _ShapeError as error:
+        raise DamagedError(f"{path} is no whole checkpoint ({error}): train again", str(error)) from error
+    return int(saved["global_step"])
 
 
 def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
@@ -205,10 +276,15 @@ def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
         if not path.is_file():
             continue
         try:
-            found.append((int(read_checkpoint(path)["global_step"]), path))
-        except MetagenError:
+            found.append((_resumable(path), path))
+        except DamagedError as error:
             aside = path.with_name(f"{path.name}.unreadable")
-            log.warning("%s is damaged and put aside (%s): the one before it is used", path, aside.name)
+            log.warning(
+                "%s is damaged and put aside as %s (%s): the one before it is used",
+                path,
+                aside.name,
+                error.why,
+            )
             path.replace(aside)
     if not found:
         return None, None

@@ -111,16 +111,25 @@ class Experiment(L.LightningModule):
         log.info("precision: %s", self.precision.describe())
 
     def training_step(self, batch: Episode, step: int) -> Tensor:
-        """Return the meta-loss and log it, every so many steps: a call to the logger is not free."""
+        """Return the meta-loss and log it, every so many steps: a call to the logger is not free.
+
+        Lightning writes what was logged last at the end of every n-th step, so it must be this step's. The
+        first loss is for the progress bar alone.
+        """
         self.learner.set_step(self.global_step)
         # Lightning lowers the whole step; what is to be lowered is said anew, in the threads, too.
         with full(self.device):
             loss = self.meta_loss(batch)
         if self.trainer.world_size > 1:
             loss = _OfAllRanks.apply(loss)
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if self._written(self.global_step):
             self.log("train/loss", loss, prog_bar=True, batch_size=1)
         return loss
+
+    def _written(self, step: int) -> bool:
+        """Return whether the loss of a step is written down, or the first to be shown."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return step == 0 or bool(every and (step + 1) % every == 0)
 
     def configure_gradient_clipping(
         self,
