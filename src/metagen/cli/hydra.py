@@ -28,6 +28,9 @@ def through_hydra(task: str, argv: list[str], prepare: Callable[[Any], Any] = la
     _check_flags(argv)
     import hydra
 
+    from metagen.config.foreign import check_command_line
+
+    check_command_line(argv)
     from metagen.sweeps.task import Task
 
     codes: list[int] = []

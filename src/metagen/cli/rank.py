@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from metagen.cli.exit import guard
+from metagen.config.interpolations import literal
 from metagen.jobs.process import quiet
 
 
@@ -28,7 +29,7 @@ def _join() -> int:
     hydra.merge_with({"hydra": whole["hydra"]})
     HydraConfig.instance().set_config(hydra)
     quiet()
-    train(OmegaConf.create(whole["config"]), lambda text: None)
+    train(OmegaConf.create(literal(whole["config"])), lambda text: None)
     return 0
 
 

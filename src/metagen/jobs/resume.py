@@ -1,7 +1,6 @@
 """Go on with a training that was interrupted: ``metagen train --resume RUN``."""
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from metagen.config.schema import check
 from metagen.errors import MetagenError, UsageError
 from metagen.files import write_text
+from metagen.reading import check_writable, read_json
 from metagen.runs.reopen import differences, recompose
 
 ATTEMPT = ".hydra/resumed"
@@ -49,6 +49,7 @@ class Resumption:
                     f"a resumed run keeps its recipe: leave out '{word}' (trainer.* is possible); another "
                     f"recipe can start from its weights: checkpoint={run}/checkpoints/last.ckpt"
                 )
+        check_writable(run)
         self.run, self.given = run, list(overrides)
         self.parts = recompose(run, self.given)
         self.done = _finished(run)
@@ -124,7 +125,6 @@ def _free(key: str) -> bool:
 
 def _finished(run: Path) -> bool:
     try:
-        record: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        return "metrics" in record
-    except (OSError, ValueError):
+        return "metrics" in read_json(run / "metrics.json")
+    except (OSError, ValueError, TypeError, MetagenError):
         return False

@@ -15,6 +15,10 @@ from metagen.functional import rng
 from metagen.jobs.build import build_experiment, load_checkpoint
 from metagen.report.pictures import to_uint8
 from metagen.runs.reopen import saved_overrides
+from metagen.training.checkpoints import read_checkpoint
+
+MOST_CLASSES = 1_000_000
+"""Of the training: a file may claim any number, and tables of that size would be made."""
 
 
 class Trained:
@@ -82,9 +86,11 @@ class Trained:
 def _classes(checkpoint: Path) -> int:
     """Return the number of training classes, which tells the sizes of a learner's tables."""
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        return int(saved["hyper_parameters"]["classes"])
-    except Exception as error:
+        classes = int(read_checkpoint(checkpoint)["hyper_parameters"]["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise MetagenError(f"{checkpoint} does not say of how many classes it is: train again") from error
+    if not 1 <= classes <= MOST_CLASSES:
         raise MetagenError(
-            f"{checkpoint} is no readable checkpoint ({type(error).__name__}): train again"
-        ) from error
+            f"{checkpoint} is of {classes} classes: expected 1 to {MOST_CLASSES:,}; train again"
+        )
+    return classes

@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config.flat import flatten
-from metagen.config.overrides import merged, own_overrides
+from metagen.config.overrides import merged
+from metagen.config.saved import saved_config
+from metagen.config.saved import saved_overrides as overrides_in
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
 
@@ -79,13 +81,7 @@ def _saved(run: Path) -> Config:
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
         raise MetagenError(f"{run} holds no configuration (.hydra/config.yaml): name the folder of a run")
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
-        raise MetagenError(f"{path} cannot be read ({type(error).__name__}): name another run") from error
-    if not isinstance(config, dict):
-        raise MetagenError(f"{path} is no configuration of keys and values: name another run")
-    return {str(key): value for key, value in config.items()}
+    return saved_config(path)
 
 
 def _compose(overrides: Sequence[str]) -> Config:
@@ -211,7 +207,4 @@ def run_overrides(run: str | Path) -> list[str]:
         raise MetagenError(f"no folder {folder}: name a run's folder, such as outputs/DATE/TIME")
     if not overrides.is_file():
         raise MetagenError(f"{folder} is no run's folder: it has no .hydra/overrides.yaml")
-    saved = OmegaConf.to_container(OmegaConf.load(overrides))
-    if not isinstance(saved, list):
-        raise MetagenError(f"{overrides} is no list of overrides: name another run")
-    return own_overrides([str(item) for item in saved], overrides)
+    return overrides_in(overrides)

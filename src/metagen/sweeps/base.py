@@ -11,8 +11,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from metagen.config.foreign import check_job
 from metagen.console import echo
 from metagen.errors import MetagenError
+from metagen.sweeps.adopt import adopted
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.table import jobs_table, record_of
 from metagen.sweeps.task import Task
@@ -72,6 +74,7 @@ class SweepLauncher(Launcher):
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
+        check_job(config, self.config)
         return config
 
     def _plan(
@@ -81,7 +84,8 @@ class SweepLauncher(Launcher):
         folders = [_folder(config) for config in configs]
         exists = (self.root / "jobs.json").is_file()
         if self.resume:
-            sweep = Sweep.load(self.root)
+            sweep = adopted(self.root)
+            sweep.save()  # what the jobs read is what was checked
             known = {job.folder: job for job in sweep.jobs}
             return sweep, [known[folder] for folder in folders]
         if exists and first == 0:

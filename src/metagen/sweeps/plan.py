@@ -7,7 +7,6 @@ A sweep's folder holds, beside a folder for each job:
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,9 @@ from typing import Any
 
 from metagen.errors import MetagenError
 from metagen.files import write_json
+from metagen.reading import read_json
+
+TASKS = ("train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,19 @@ class Job:
     number: int
     folder: str
     overrides: list[str]
+
+
+def check_job_folder(job: Job) -> None:
+    """Refuse a job whose files would lie outside of the sweep's folder.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not isinstance(job.number, int) or job.number < 0:
+        raise ValueError(f"a job of the number {job.number!r}")
+    path = Path(job.folder)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"job {job.number} has the folder {job.folder!r}, outside of the sweep's")
 
 
 @dataclass(frozen=True)
@@ -89,10 +104,25 @@ class Sweep:
         if not path.is_file():
             raise MetagenError(f"{root} is no sweep's folder: it has no jobs.json")
         try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
-            return cls(root, **{**plan, "jobs": [Job(**job) for job in plan["jobs"]]})
+            plan = read_json(path)
+            return cls(root, **{**plan, "jobs": [Job(**job) for job in plan["jobs"]]})._checked()
         except (ValueError, KeyError, TypeError) as error:
             raise MetagenError(f"{path} cannot be read ({error}): start the sweep in a new folder") from error
+
+    def _checked(self) -> "Sweep":
+        """Return itself where every field is what it should be and every job's folder lies in the sweep's.
+
+        Raises:
+            TypeError, ValueError: it is not so.
+        """
+        words = [self.arguments, self.hydra, self.flags, *(job.overrides for job in self.jobs)]
+        if not all(isinstance(list_, list) and all(isinstance(one, str) for one in list_) for list_ in words):
+            raise TypeError("overrides that are no lists of words")
+        if self.task not in TASKS or not isinstance(self.cwd, str) or not isinstance(self.study, str | None):
+            raise ValueError(f"the task {self.task!r}" if self.task not in TASKS else "no cwd or study")
+        for job in self.jobs:
+            check_job_folder(job)
+        return self
 
     def save(self) -> None:
         """Write the plan."""
@@ -102,6 +132,8 @@ class Sweep:
 
     def with_jobs(self, jobs: list[Job]) -> "Sweep":
         """Return the plan with ``jobs`` in it; one of a number that is there takes its place."""
+        for job in jobs:
+            check_job_folder(job)
         numbers = {job.number for job in jobs}
         kept = [job for job in self.jobs if job.number not in numbers]
         return replace(self, jobs=sorted([*kept, *jobs], key=lambda job: job.number))
@@ -117,12 +149,20 @@ class Sweep:
     def result(self, job: Job) -> dict[str, Any] | None:
         """Return what a job found, or None where it has not come to its end."""
         path = self.path(job) / "metrics.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            found = read_json(path)
+        except ValueError as error:
+            raise MetagenError(
+                f"{path} cannot be read ({error}): delete it, and the job runs again"
+            ) from error
+        return dict(found) if isinstance(found, dict) and isinstance(found.get("metrics"), dict) else None
 
     def record(self, job: Job) -> Record | None:
         """Return how a job goes, or None where it has not been started."""
         path = self._record(job)
-        return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        return _record_in(path) if path.is_file() else None
 
     def write_record(self, job: Job, record: Record) -> None:
         """Keep how a job goes."""
@@ -153,3 +193,21 @@ class Sweep:
             raise MetagenError(f"jobs of the sweep {self.root} are still running: wait for them") from error
         finally:
             os.close(descriptor)
+
+
+def _record_in(path: Path) -> Record:
+    """Return a job's record.
+
+    Raises:
+        MetagenError: it is none.
+    """
+    try:
+        record = Record(**read_json(path))
+        texts, times = (record.error, record.host, record.devices), (record.started, record.ended)
+        if not all(isinstance(one, str | None) for one in (record.state, *texts)):
+            raise TypeError("a field that is no text")
+        if not all(isinstance(one, int | float | None) for one in (*times, record.threads)):
+            raise TypeError("a field that is no number")
+        return record
+    except (ValueError, TypeError) as error:
+        raise MetagenError(f"{path} cannot be read ({error}): delete it, and the job runs again") from error

@@ -110,7 +110,7 @@ def state_of(code: int) -> str:
 
 def command(sweep: Sweep, job: Job) -> list[str]:
     """Return the command that does a job: it starts it, or goes on where it was started before."""
-    process, folder = [sys.executable, "-m", "metagen.cli.job"], sweep.path(job).absolute()
+    process, folder = [sys.executable, "-P", "-m", "metagen.cli.job"], sweep.path(job).absolute()
     started = sweep.record(job) is not None and (folder / ".hydra" / "overrides.yaml").is_file()
     if started and sweep.task == "train":
         return [*process, "train", "--resume", str(folder)]

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from metagen.config.overrides import merged
 from metagen.console import echo
 from metagen.errors import UsageError
+from metagen.sweeps.adopt import adopted
 from metagen.sweeps.base import SweepLauncher
-from metagen.sweeps.plan import Sweep
 from metagen.sweeps.process import quoted
 from metagen.sweeps.table import jobs_table
 
@@ -42,7 +42,7 @@ def resumed(argv: Sequence[str]) -> tuple[str, list[str]]:
     for text in args.overrides:
         if not text.lstrip("+~").startswith(("hydra.launcher", "hydra/launcher", "hydra.sweeper")):
             raise UsageError(f"a resumed sweep keeps its overrides: leave out '{text}' (usage: {USAGE})")
-    sweep = Sweep.load(args.resume)
+    sweep = adopted(args.resume)
     hydra = merged(sweep.hydra, args.overrides)
     kept = [text for text in hydra if not text.lstrip("+~").startswith(("hydra.mode", "hydra.sweep.dir"))]
     adaptive = any(text.startswith("hydra/sweeper=") for text in kept)
@@ -64,7 +64,7 @@ class UnfinishedJobs(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch them."""
-        plan = Sweep.load(self.root)
+        plan = adopted(self.root)
         jobs = [job for job in plan.jobs if plan.result(job) is None]
         if not isinstance(self.launcher, SweepLauncher):
             raise UsageError("a sweep is resumed by hydra/launcher=queue, ray or slurm")

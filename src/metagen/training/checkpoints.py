@@ -7,7 +7,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from metagen.errors import MetagenError
 from metagen.files import atomic
+from metagen.reading import opened
 from metagen.training import signals
 
 log = logging.getLogger(__name__)
@@ -177,13 +178,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         MetagenError: the file is missing or unreadable.
     """
     try:
-        # torch itself takes damaged numbers as they are; the archive's checksums tell.
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(damaged)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path) as file:
+            _check_archive(file)
+            file.seek(0)
+            saved = torch.load(file, map_location="cpu", weights_only=True)
         if not {"state_dict", "global_step"} <= saved.keys():
             raise KeyError("state_dict")
+        if not isinstance(saved["global_step"], int) or not isinstance(saved["state_dict"], Mapping):
+            raise TypeError("state_dict")
         return saved
     except FileNotFoundError as error:
         raise MetagenError(
@@ -193,6 +195,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise MetagenError(
             f"{path} is no readable checkpoint ({type(error).__name__}): train again"
         ) from error
+
+
+def _check_archive(file: IO[bytes]) -> None:
+    """Refuse a damaged archive, whose numbers torch would take as they are, and one that hides its size."""
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        if sum(part.file_size for part in archive.infolist()) > size:
+            raise zipfile.BadZipFile("its parts are larger than the whole")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(damaged)
 
 
 def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
