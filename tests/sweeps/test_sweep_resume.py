@@ -46,13 +46,13 @@ def test_a_plan_is_read_as_it_was_written(sweep):
 
 def test_the_command_of_a_job_keeps_odd_overrides(sweep):
     words = command(sweep, sweep.jobs[0])
-    assert words[1:6] == ["-m", "metagen.cli.job", "train", "--config-dir", "/mine"]
-    found = parsed(words[6:])
+    assert words[1:7] == ["-P", "-m", "metagen.cli.job", "train", "--config-dir", "/mine"]
+    found = parsed(words[7:])
     assert found["hydra.run.dir"] == str(sweep.root / "0")
     assert {key: value for key, value in found.items() if "hydra" not in key} == parsed(["seed=0", *ODD])
     assert "hydra.verbose" in found
     assert not {"hydra.mode", "hydra.sweep.dir", "hydra.launcher.jobs"} & set(found)
-    assert parsed(command(sweep, sweep.jobs[1])[6:])["hydra.run.dir"] == str(sweep.root / "a b,c='d'")
+    assert parsed(command(sweep, sweep.jobs[1])[7:])["hydra.run.dir"] == str(sweep.root / "a b,c='d'")
 
 
 @pytest.mark.parametrize("text", ["a", "a b", "it's", "a\\", "a\\'b", "[x,y]", "a=b", '"q"', ""])
@@ -66,7 +66,7 @@ def test_a_job_that_was_started_goes_on(sweep):
     (sweep.root / "0" / ".hydra" / "overrides.yaml").write_text("[]")
     assert "--resume" not in command(sweep, job), "what lies there is not of this sweep"
     sweep.write_record(job, Record("failed"))
-    assert command(sweep, job)[3:] == ["train", "--resume", str(sweep.root / "0")]
+    assert command(sweep, job)[4:] == ["train", "--resume", str(sweep.root / "0")]
     (sweep.root / "0" / ".hydra" / "overrides.yaml").unlink()
     assert "--resume" not in command(sweep, job), "its folder went away"
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config.flat import flatten
 from metagen.config.interpolations import check_interpolations
+from metagen.config.overrides import foreign
 from metagen.config.tree import conf_dir
 from metagen.console import printable
 from metagen.errors import MetagenError, UsageError
@@ -27,14 +28,14 @@ FILES = 5_000
 """YAML files in a folder of configurations."""
 OWN_CLASSES = re.compile(r"hydra_plugins\.metagen_sweeps\.\w+")
 SAID_BY_HYDRA = re.compile(
-    r"hydra\.(runtime|overrides)\.|hydra\.(job\.(config_name|override_dirname|num|id)|mode)$"
+    r"hydra\.(runtime|overrides)\.|hydra\.(job\.(config_name|override_dirname|num|id)|mode|searchpath)$"
 )
 """What Hydra itself writes down while it composes."""
 PLAIN_LAUNCHER = re.compile(r"hydra\.(launcher|sweeper)\.")
-COMMANDS = re.compile(
-    r"\.(setup|additional_parameters|submitit_folder|srun_args|python|runtime_env|params)(\.|$)"
-)
-"""Keys of launchers and sweepers that become commands, files or other overrides."""
+COMMANDS = re.compile(r"\.(setup|additional_parameters|submitit_folder|srun_args|python|runtime_env)(\.|$)")
+"""Keys of launchers that become commands or files."""
+SPACE = "hydra.sweeper.params."
+"""Of a search space: what follows and its value is an override."""
 WORD = re.compile(r"[\w .,:@%+/\[\]'-]*")
 
 
@@ -55,6 +56,8 @@ def check_command_line(argv: Sequence[str]) -> None:
             "--config-path would replace metagen's configurations: add yours by --config-dir DIR"
         )
     for folder in _folders(given):
+        if not folder.is_dir():
+            raise MetagenError(f"no folder {folder}: name one with configurations")
         check_folder(folder)
     if given.dir is None and "searchpath" not in " ".join(argv):
         return
@@ -159,10 +162,12 @@ def _compose(given: Namespace, overrides: Sequence[str]) -> dict[str, Any]:
     """Compose as Hydra is about to do, and return the whole, plain and unresolved."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
 
     path = create_config_search_path(str(conf_dir()))
     if given.dir is not None:
-        path.append("command-line", f"file://{os.path.abspath(given.dir)}")
+        place = SearchPathQuery(provider="schema")
+        path.prepend("command-line", f"file://{os.path.abspath(given.dir)}", place)
     mode = RunMode.MULTIRUN if given.many else RunMode.RUN
     loader = ConfigLoaderImpl(config_search_path=path)
     config = loader.load_configuration(given.name or "config", list(overrides), run_mode=mode)
@@ -174,13 +179,20 @@ def _compose(given: Namespace, overrides: Sequence[str]) -> dict[str, Any]:
 def _own(given: Namespace) -> dict[str, Any]:
     """Return Hydra's node as this command line has it without foreign configurations."""
     words = [word for word in given.overrides if _of_hydra(word) and "searchpath" not in word]
-    for some in (words, [word for word in words if "/" not in word.partition("=")[0]], []):
+    alone = Namespace(dir=None, name=None, many=given.many)
+    try:
+        return dict(_compose(alone, words)["hydra"])
+    except (HydraException, OmegaConfBaseException):
+        pass  # some are about what only the foreign configurations have
+    node: dict[str, Any] = _compose(alone, [])["hydra"]
+    kept: list[str] = []
+    for word in words:
         try:
-            node: dict[str, Any] = _compose(Namespace(dir=None, name=None, many=given.many), some)["hydra"]
+            node = _compose(alone, [*kept, word])["hydra"]
+            kept.append(word)
         except (HydraException, OmegaConfBaseException):
             continue
-        return node
-    raise MetagenError("metagen's own configurations cannot be composed: install it anew")
+    return node
 
 
 def _of_hydra(word: str) -> bool:
@@ -195,6 +207,8 @@ def is_setting(key: str, value: Any, said: Collection[str] = ()) -> bool:
         return True
     if key.endswith("._target_"):
         return OWN_CLASSES.fullmatch(str(value)) is not None
+    if key.startswith(SPACE):
+        return "${" not in str(value) and not foreign(f"{key.removeprefix(SPACE)}={value}")
     if COMMANDS.search(key):
         return value in ("None", "[]", "")
     return WORD.fullmatch(str(value)) is not None
@@ -208,6 +222,6 @@ def _is_near(value: Any, composed: Mapping[str, Any]) -> bool:
 
 def _beyond(key: str, value: Any) -> MetagenError:
     return MetagenError(
-        f"a configuration sets {printable(key)} to {printable(str(value))[:80]}, which is for the command "
-        f"line alone: take it out of the file, and write {printable(key)}=VALUE there if you want it"
+        f"a configuration sets {printable(key)} to {printable(str(value))[:80]}: how Hydra works is for the "
+        "command line to say; take it out of the file"
     )

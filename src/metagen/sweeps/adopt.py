@@ -1,7 +1,6 @@
 """The plan of a sweep to be finished, which a stranger may have sent: what of it may be run."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +76,7 @@ def _is_harmless(text: str) -> bool:
 
 
 def _known_flags(flags: Sequence[str], source: Path) -> list[str]:
-    if len(flags) == 2 and flags[0] == "--config-dir" and os.path.isdir(flags[1]):
+    if len(flags) == 2 and flags[0] == "--config-dir":
         return list(flags)
     if flags:
         log.warning("%s: the options %s are left out", source, printable(" ".join(flags)))
