@@ -13,13 +13,14 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-LEAVES = {"errors", "console", "files", "statistics", "variables"}
+LEAVES = {"errors", "console", "files", "reading", "statistics", "variables"}
 """Single modules that every package may import."""
 MAY_IMPORT = {
     "errors": set(),
     "variables": set(),
     "console": {"errors"},
     "files": {"errors"},
+    "reading": {"errors"},
     "statistics": set(),
     "functional": set(),
     "core": {"functional"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "training": {"config", "core", "evaluation", "functional"},
     "jobs": {"config", "core", "data", "evaluation", "functional", "report", "runs", "training"},
     "sweeps": {"config", "report", "runs"},
-    "demo": {"core", "data", "evaluation", "jobs", "report"},
+    "demo": {"config", "core", "data", "evaluation", "jobs", "report"},
     "api": {"comparison", "config", "jobs", "report", "runs", "training"},
     "cli": {"comparison", "config", "demo", "jobs", "runs", "sweeps", "training"},
 }

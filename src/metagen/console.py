@@ -1,15 +1,34 @@
 """What the command line shows, and how it reads options."""
 
 import argparse
+import re
 import sys
 from typing import NoReturn
 
 from metagen.errors import UsageError
 
+STEERING = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""Characters that move the cursor, change colours, turn the order around or are half of one."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return ``text`` with every character that steers a terminal written out, as ``\x1b``.
+
+    Names in a folder that somebody sent must not move the cursor, change colours or hide what stands there.
+
+    >>> printable("run \x1b[2J")
+    'run \\x1b[2J'
+
+    Args:
+        text: of anybody.
+        keep: characters of this kind that stay, such as the end of a line.
+    """
+    return STEERING.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
 
 def echo(text: str) -> None:
-    """Show a result to the user."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    """Show a result to the user; what could steer the terminal is written out."""
+    sys.stdout.write(printable(text.rstrip("\n"), keep="\n\t") + "\n")
     sys.stdout.flush()
 
 

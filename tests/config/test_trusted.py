@@ -184,12 +184,12 @@ def test_saved_overrides_do_not_reach_beyond_the_run(way, sent, tmp_cwd, monkeyp
     assert "METAGEN_ALLOW" not in os.environ
 
 
-def test_such_a_callback_would_run_code(tmp_cwd, monkeypatch):
-    """Of a command line of the user's own, which is trusted."""
+def test_a_callback_of_hydra_is_refused_not_dropped(tmp_cwd, monkeypatch, capsys):
     (tmp_cwd / "mischief.py").write_text("import os\nos.mkdir('taken')\nclass Thing: pass\n")
     monkeypatch.syspath_prepend(str(tmp_cwd))
-    run(["train", *QUICK, FOREIGN[0], "task.batch=none", "hydra.run.dir=new"])
-    assert Path("taken").is_dir()
+    argv = ["train", *QUICK, FOREIGN[0], "hydra.run.dir=new"]
+    assert fails(argv, capsys, "hydra.callbacks", "leave them out") == 1
+    assert not Path("taken").exists()
 
 
 def test_everything_in_conf_is_allowed():

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from metagen.console import printable
 from metagen.errors import MetagenError
 from metagen.training import signals
 
@@ -33,12 +34,12 @@ def report(error: Exception) -> int:
 
     line = explain(error)
     if line is None or os.environ.get("METAGEN_DEBUG"):
-        traceback.print_exception(error)
+        sys.stderr.write(printable("".join(traceback.format_exception(error)), keep="\n"))
         return 1
     return fail(line.text, line.code)
 
 
 def fail(text: str, code: int) -> int:
     """Print an error in one line and return its exit code."""
-    sys.stderr.write(f"metagen: error: {' '.join(text.split())}\n")
+    sys.stderr.write(f"metagen: error: {printable(' '.join(text.split()))}\n")
     return code

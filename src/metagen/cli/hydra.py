@@ -19,6 +19,9 @@ def through_hydra(task: Task, argv: list[str]) -> int:
     """
     import hydra
 
+    from metagen.config.foreign import check_command_line
+
+    check_command_line(argv)
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["metagen", *argv]

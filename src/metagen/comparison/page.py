@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from metagen.comparison.groups import Group
 from metagen.comparison.paired_differences import Measure, difference, score
 from metagen.comparison.payoff import path
 from metagen.comparison.text import markdown_of
+from metagen.errors import MetagenError
 from metagen.files import write_text
+from metagen.reading import read_bytes
 from metagen.report.differences import differences_plot
 from metagen.report.learning import adaptation_curves
 from metagen.report.page import Card, Picture, page
 from metagen.runs.records import Run, left_lines
 
 DRAWN = 12  # lines in a picture
+PNG = b"\x89PNG\r\n\x1a\n"
 ROOM = 64 * 2**20  # bytes of pictures in a page
 
 
@@ -53,7 +57,26 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet runs."""
+
+
+def inert(value: Any) -> Any:
+    """Return a cell of a CSV file; a text that a spreadsheet would run as a formula is marked as a text."""
+    if not isinstance(value, str) or not FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {inert(key): inert(value) for key, value in _columns(row).items()}
+
+
+def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
@@ -142,7 +165,26 @@ def _picture(title: str, caption: str, file: Path) -> Picture:
 
 def encoded(file: Path) -> str:
     """Return a PNG file as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+    return _address(file.read_bytes())
+
+
+def _address(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def samples_of(folder: Path) -> bytes | None:
+    """Return the picture of a run's samples; None where there is none or it lies outside of its folder.
+
+    A link to somebody's own file would put that into a page that is passed on.
+    """
+    path = folder / "samples.png"
+    if path.is_symlink():
+        return None
+    try:
+        content = read_bytes(path)
+    except (OSError, MetagenError):
+        return None
+    return content if content.startswith(PNG) else None
 
 
 def _cards(
@@ -151,10 +193,10 @@ def _cards(
     """Return a card for each run, with its samples as long as there is room."""
     cards, used, without = [], 0, 0
     for group, run in runs:
-        file, image = run.folder / "samples.png", None
-        if file.is_file():
-            used += file.stat().st_size * 4 // 3
-            image = encoded(file) if used < ROOM else None
+        content, image = samples_of(run.folder), None
+        if content is not None:
+            used += len(content) * 4 // 3
+            image = _address(content) if used < ROOM else None
             without += image is None
         metrics = {m.name: run.record["metrics"].get(m.name) for m in measures}
         known = {name: one for name, one in metrics.items() if one}

@@ -3,7 +3,7 @@
 import textwrap
 
 from metagen.comparison.comparison import Comparison
-from metagen.report.tables import comparison_table
+from metagen.report.tables import comparison_table, markdown
 from metagen.runs.records import left_lines
 
 SHOWN = 60  # differences on the terminal
@@ -24,6 +24,9 @@ def terminal_of(found: Comparison) -> str:
 
 def markdown_of(found: Comparison) -> str:
     """Return the tables in Markdown."""
-    parts = [f"## {t.title}\n\n{t.caption}\n\n{comparison_table(t.rows)[1]}" for t in found.tables]
-    lines = [f"- {line}" for line in [*left_lines(found.left, len(found.left)), *found.notes]]
+    parts = [
+        f"## {markdown(t.title)}\n\n{markdown(t.caption)}\n\n{comparison_table(t.rows)[1]}"
+        for t in found.tables
+    ]
+    lines = [f"- {markdown(line)}" for line in [*left_lines(found.left, len(found.left)), *found.notes]]
     return "\n".join([*parts, *(["## Left out and missing\n", *lines, ""] if lines else [])])

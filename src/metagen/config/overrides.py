@@ -4,10 +4,12 @@ import logging
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from hydra.errors import HydraException
 
+from metagen.config.interpolations import check_interpolations
 from metagen.config.tree import conf_dir
+from metagen.console import printable
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +45,20 @@ def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
 
     Hydra saves no others: an option of the command line, an override of Hydra itself (which can name a
     function to call) or a choice outside of ``conf`` was written by hand, and is left out with a warning.
+
+    Raises:
+        MetagenError: one of the others asks for a variable of the environment, or makes a node of a text.
     """
-    foreign = [text for text in overrides if _foreign(text)]
-    for text in foreign:
-        log.warning("%s: '%s' is no override of a run and is left out", source, text)
-    return [text for text in overrides if text not in foreign]
+    left_out = [text for text in overrides if foreign(text)]
+    for text in left_out:
+        log.warning("%s: '%s' is no override of a run and is left out", source, printable(text))
+    kept = [text for text in overrides if text not in left_out]
+    check_interpolations(kept, source)
+    return kept
 
 
-def _foreign(text: str) -> bool:
+def foreign(text: str) -> bool:
+    """Return whether an override reaches beyond a run's own configuration, or is none."""
     try:
         one = OverridesParser.create().parse_override(text)
     except HydraException:
@@ -61,5 +69,6 @@ def _foreign(text: str) -> bool:
     if not (conf_dir() / one.key_or_group).is_dir():
         return False
     value = one.value()
+    value = value.list if isinstance(value, ChoiceSweep) else value
     choices = [str(choice) for choice in (value if isinstance(value, list) else [value])]
     return any(choice.startswith(("/", "~")) or ".." in choice for choice in choices)

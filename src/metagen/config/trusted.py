@@ -1,13 +1,12 @@
 """What a configuration may run: it may come from a stranger."""
 
+import functools
 import inspect
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import hydra.utils
 import lightning as L
-from hydra.errors import InstantiationException
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import OmegaConf
@@ -15,6 +14,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from metagen.config.allowed import allowed
+from metagen.console import printable
 from metagen.errors import MetagenError
 from metagen.variables import ALLOW
 
@@ -34,6 +35,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 """Of which packages a configuration may name classes, and of which kinds."""
 FUNCTIONS = ("metagen.models", "metagen.learners")
 """Of which packages it may name functions, too."""
+KEYWORDS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
+"""What is said of a call, beside its arguments."""
 
 
 def resolve(name: Any, where: str) -> Any:
@@ -48,7 +51,7 @@ def resolve(name: Any, where: str) -> Any:
     Raises:
         MetagenError: it does not exist, or a configuration may not run it.
     """
-    trusted = [part.strip() for part in os.environ.get(ALLOW, "").split(",") if part.strip()]
+    trusted = allowed()
     if not isinstance(name, str) or not _below(name, [*CLASSES, *trusted]):
         raise _refused(name, where)
     try:
@@ -56,31 +59,65 @@ def resolve(name: Any, where: str) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise MetagenError(f"{where}._target_={name}: cannot be imported ({reason})") from error
-    if not _below(name, trusted) and not _harmless(target):
+    if not (name in trusted or _below(_home(target), trusted) or _harmless(target)):
         raise _refused(name, where)
     return target
 
 
 def instantiate(node: Any, where: str = "", **arguments: Any) -> Any:
-    """Return what a node of the configuration describes, as Hydra's function does; None for None.
+    """Return what a node of the configuration describes; None for None.
 
-    What is checked is what is made: interpolations are resolved before, once.
+    As Hydra's function, ``_target_`` is called with the other keys, nodes within them first, ``_args_`` are
+    its positional arguments, ``_partial_`` makes a function that still takes more, and below
+    ``_recursive_: false`` nodes stay as they are. But interpolations are resolved once and before: a text
+    that looks like one afterwards stays a text, and lists and mappings are plain.
+
+    Args:
+        node: a configuration or plain values.
+        where: path of the node, for errors.
+        arguments: of the outermost call, in the place of those in ``node``.
 
     Raises:
-        MetagenError: a ``_target_`` in it is none that a configuration may run.
+        MetagenError: a ``_target_`` in it is none that may be run, or does not take its arguments.
     """
-    if node is None:
-        return None
-    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     for path, name in targets(plain, where):
         resolve(name, path)
+    if isinstance(plain, Mapping) and _is_target(plain):
+        return _call(plain, where, arguments)
+    return _built(plain, where)
+
+
+def _built(node: Any, where: str) -> Any:
+    if _is_target(node):
+        return _call(node, where)
+    if isinstance(node, Mapping):
+        return {key: _built(value, f"{where}.{key}") for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_built(value, f"{where}[{index}]") for index, value in enumerate(node)]
+    return node
+
+
+def _call(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    """Call what a node names; its name is looked up here, where it is run."""
+    target = resolve(node["_target_"], where)
+    given = {key: value for key, value in node.items() if key not in KEYWORDS}
+    positional = node.get("_args_", [])
+    if node.get("_recursive_", True):
+        given, positional = _built(given, where), _built(positional, f"{where}._args_")
+    given |= arguments or {}
     try:
-        return hydra.utils.instantiate(OmegaConf.create(plain), **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if cause is None or isinstance(cause, MetagenError):
-            raise cause or error from None
-        raise MetagenError(f"{where}: {' '.join(str(cause).split())}") from error
+        if node.get("_partial_", False):
+            return functools.partial(target, *positional, **given)
+        return target(*positional, **given)
+    except MetagenError:
+        raise
+    except Exception as error:
+        raise MetagenError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _is_target(node: Any) -> bool:
+    return isinstance(node, Mapping) and "_target_" in node
 
 
 def targets(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
@@ -95,21 +132,26 @@ def targets(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
             yield from targets(value, f"{where}[{index}]")
 
 
+def _home(target: Any) -> str:
+    """Return the module in which a thing is defined."""
+    return str(getattr(target, "__module__", None) or "")
+
+
 def _below(name: str, packages: Sequence[str]) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 def _harmless(target: Any) -> bool:
-    home = getattr(target, "__module__", None) or ""
+    home = _home(target)
     if inspect.isclass(target):
         return any(_below(home, [place]) and issubclass(target, kinds) for place, kinds in CLASSES.items())
     return inspect.isfunction(target) and "." not in target.__qualname__ and _below(home, FUNCTIONS)
 
 
 def _refused(name: Any, where: str) -> MetagenError:
-    package = str(name).partition(".")[0]
+    name = printable(str(name))
     return MetagenError(
-        f"{where}._target_={name}: a configuration may name models, learners, data and metrics of metagen, "
-        "modules and optimizers of torch, and lightning's Trainer; if this one is not from a stranger, "
-        f"allow the package by {ALLOW}={package} in the environment"
+        f"{printable(where)}._target_={name}: a configuration may name models, learners, data and metrics of "
+        "metagen, modules and optimizers of torch, and lightning's Trainer; if you wrote it or have read "
+        f"what it does, allow this one by {ALLOW}={name} in the environment"
     )

@@ -14,6 +14,7 @@ import torch
 from metagen.data.bank import Bank
 from metagen.errors import MetagenError
 from metagen.files import atomic
+from metagen.reading import opened
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
@@ -56,7 +57,7 @@ def _checksum(bank: Bank, key: str) -> str:
 
 
 def _load(path: Path, key: str) -> Bank:
-    with np.load(path, allow_pickle=False) as file:
+    with opened(path) as content, np.load(content, allow_pickle=False) as file:
         if str(file["key"]) != key:
             raise ValueError("its source files or parameters have changed")
         images, labels, held = (torch.from_numpy(file[k]) for k in ("images", "labels", "held"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError, nearest
+from metagen.reading import read_json
 
 Classes = Iterable[int | str]
 
@@ -82,7 +83,7 @@ class Split:
             hint = nearest(str(name), committed) or f"; the splits are {', '.join(sorted(committed))}"
             raise MetagenError(f"data.split={name} is neither a split nor a JSON file{hint}")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path) if isinstance(path, Path) else json.loads(path.read_bytes())
             sides = {side: content[side] for side in ("train", "val", "test")}
         except (ValueError, KeyError, TypeError) as error:
             raise MetagenError(

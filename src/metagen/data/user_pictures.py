@@ -11,11 +11,13 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from metagen.errors import MetagenError
+from metagen.reading import opened
 
 Array = np.ndarray
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 2**28
 WORK_SIDE = 1000  # larger pictures are reduced to it first: strokes are found at this scale
 INK_SIDE = 20 / 28  # of the picture's side is the ink's longer side, as in MNIST
 STROKE = 2 / 28  # of the picture's side is the thinnest stroke: a hair's line would fade in the resize
@@ -129,7 +131,7 @@ def _load(path: Path, name: str, limit: int) -> list[Array]:
     if path.is_dir():
         raise MetagenError(f"{name} is a folder, but only image files may lie in a class folder")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with opened(path, MAX_BYTES) as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > limit:
                 raise MetagenError(
                     f"{name} has {image.width} x {image.height} pixels, more than {limit:,}: make it smaller"

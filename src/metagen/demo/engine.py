@@ -3,13 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from omegaconf import OmegaConf
 
+from metagen.config.saved import saved_choices
 from metagen.core.learner import Learner
 from metagen.demo.adapted import Adapted, Point, Support, distances
 from metagen.errors import MetagenError
@@ -153,11 +152,9 @@ def _runner(folder: Path) -> Runner:
 
 def _label(folder: Path) -> str:
     """Name a run by the choices of its configuration: learner, model, experiment."""
-    choices: dict[str, str | None] = {}
-    with suppress(OSError):
-        choices = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.choices
-    names = [choices.get(group) for group in ("learner", "model", "experiment")]
-    return " · ".join(str(name) for name in names if name) or folder.name
+    choices = saved_choices(folder / ".hydra" / "hydra.yaml")
+    names = [choices[group] for group in ("learner", "model", "experiment") if choices.get(group)]
+    return " · ".join(names) or folder.name
 
 
 def _cross(size: int) -> np.ndarray:

@@ -4,8 +4,9 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,13 @@ from tqdm import tqdm
 
 from metagen.errors import MetagenError
 from metagen.files import write_bytes
+from metagen.reading import opened
 
 log = logging.getLogger(__name__)
+AGAIN = 256
+"""Test images on which a cached judge is tested again."""
+SLACK = 2.0
+"""Percentage points that another machine's rounding may cost."""
 
 
 class Images(Protocol):
@@ -37,8 +43,9 @@ class Judge:
 
     It trains on the images that are not held out and is tested on those that are; where the bank
     holds none out, every fourth image of each class is its test set. Weights are kept in
-    ``cache/judge-HASH.pt``, where HASH covers the images, the settings and the network. Training
-    runs on the CPU, is deterministic, and leaves the global random state as it was.
+    ``cache/judge-HASH.pt``, where HASH covers the images, the settings and the network, with a checksum;
+    a file that is damaged, or not as good on some test images as it says, is trained anew. Training runs
+    on the CPU, is deterministic, and leaves the global random state as it was.
 
     Args:
         model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, 1, H, W) to (B, C), and, for
@@ -82,8 +89,12 @@ class Judge:
             torch.manual_seed(self.seed)
             self.model: Any = self._make(ways=len(self.classes))
             file = self.cache / f"judge-{self._hash(bank)}.pt"
-            if not self._load(file):
+            rows = held.nonzero()[:, 0]
+            few = rows[torch.linspace(0, len(rows) - 1, min(AGAIN, len(rows))).round().long()]
+            if not self._load(file, lambda: (self._test(x[few], labels[few]), len(few))):
+                self._anew(ways=len(self.classes))
                 self._train(x[~held], labels[~held], bank.name)
+                self._check_finite(bank.name)
                 self.accuracy = self._test(x[held], labels[held])
                 self._save(file)
         self.model.eval().requires_grad_(False)
@@ -141,26 +152,70 @@ class Judge:
         text = json.dumps([bank.sha256, settings, repr(self.model), len(self.classes)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _load(self, file: Path) -> bool:
+    def _anew(self, **arguments: Any) -> None:
+        """Make the network as it is before training: what a file put into it is gone."""
+        torch.manual_seed(self.seed)
+        self.model = self._make(**arguments)
+
+    def _check_finite(self, name: str) -> None:
+        if not _finite(self.model.state_dict()):
+            raise MetagenError(f"the judge of {name} has become NaN or infinite in training: lower judge.lr")
+
+    def _load(self, file: Path, test: Callable[[], tuple[float, int]]) -> bool:
+        """Take the weights in ``file`` if they are whole and, by ``test`` (%, images), as good as it says."""
         if not file.exists():
             return False
         try:
-            kept = torch.load(file, weights_only=True, map_location="cpu")
+            with opened(file) as content:
+                kept = torch.load(content, weights_only=True, map_location="cpu")
+            if kept.get("sha256") != checksum(kept["weights"], kept["accuracy"]):
+                raise ValueError("its checksum does not match its content")
+            if not _finite(kept["weights"]):
+                raise ValueError("it holds NaN or infinite weights")
             self.model.load_state_dict(kept["weights"])
-            self.accuracy = float(kept["accuracy"])
+            self.accuracy = _reached(float(kept["accuracy"]), *test())
         except Exception as error:  # whatever a damaged file raises, the cure is the same
-            log.warning("the cached judge %s is damaged (%s): training anew", file, type(error).__name__)
+            reason = str(error) if isinstance(error, ValueError | MetagenError) else type(error).__name__
+            log.warning("the cached judge %s is damaged (%s): training anew", file, reason)
             return False
         return True
 
     def _save(self, file: Path) -> None:
+        kept = {"weights": self.model.state_dict(), "accuracy": self.accuracy}
+        kept["sha256"] = checksum(kept["weights"], kept["accuracy"])
         try:
             # torch.save to a file hides a full disk in a RuntimeError; writing bytes names it.
             buffer = io.BytesIO()
-            torch.save({"weights": self.model.state_dict(), "accuracy": self.accuracy}, buffer)
+            torch.save(kept, buffer)
             write_bytes(file, buffer.getbuffer())
         except MetagenError as error:
             log.warning("the judge is not cached: %s", error)
+
+
+def checksum(weights: Mapping[str, Tensor], accuracy: float) -> str:
+    """Return the SHA-256 of weights with their names, types and shapes, and of an accuracy."""
+    digest = hashlib.sha256(repr(float(accuracy)).encode())
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _finite(weights: Mapping[str, Tensor]) -> bool:
+    return all(bool(value.isfinite().all()) for value in weights.values())
+
+
+def _reached(claimed: float, found: float, images: int) -> float:
+    """Return the accuracy that a file claims, in %.
+
+    Raises:
+        ValueError: ``found``, on ``images`` images, is lower than chance explains (5 standard deviations).
+    """
+    share = min(max(claimed / 100, 0.0), 1.0)
+    margin = SLACK + 500 * math.sqrt(share * (1 - share) / images)
+    if not found >= claimed - margin:
+        raise ValueError(f"it recognises {found:.1f} %, not the {claimed:.1f} % that it claims")
+    return claimed
 
 
 def _every_fourth(labels: Tensor) -> Tensor:

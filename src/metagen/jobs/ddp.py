@@ -121,7 +121,7 @@ def _start(run: str, rank: int) -> "subprocess.Popen[str]":
     """Start a rank, in a session of its own: Ctrl-C is for rank 0, which then ends the others."""
     threads = str(torch.get_num_threads())
     process = subprocess.Popen(
-        [sys.executable, "-m", "metagen.cli.rank"],
+        [sys.executable, "-P", "-m", "metagen.cli.rank"],
         stdin=subprocess.PIPE,
         text=True,
         env={**os.environ, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": threads},

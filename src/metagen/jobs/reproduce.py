@@ -1,6 +1,5 @@
 """Run a finished run again and lay its metrics beside the old ones: the job behind ``metagen reproduce``."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from metagen.errors import MetagenError
 from metagen.files import write_json
 from metagen.jobs.environment import git_commit, versions
+from metagen.reading import read_json
 from metagen.report.tables import comparison_table
 from metagen.runs.reopen import differences, reopen, split_hydra
 
@@ -131,11 +131,11 @@ def _record(run: Path) -> Record:
     if not path.is_file():
         raise MetagenError(f"{run} has no metrics.json to compare with: name a run that came to its end")
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         _ = record["metrics"], record["per_episode"], record["training"], record["device"]
     except (ValueError, KeyError, TypeError) as error:
         raise MetagenError(f"{path} cannot be read ({error}): name another run") from error
-    return record
+    return dict(record)
 
 
 def _check_new(folder: Path, force: bool) -> None:

@@ -1,14 +1,13 @@
 """Going on with a training that was interrupted: ``metagen train --resume RUN``."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from metagen.config.compose import resolved
 from metagen.config.overrides import group_of
 from metagen.config.schema import check
 from metagen.errors import MetagenError, UsageError
+from metagen.reading import check_writable, read_json
 from metagen.runs.reopen import Reopened, differences, reopen
 from metagen.runs.run import Run
 
@@ -38,6 +37,7 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
                 f"a resumed run keeps its recipe: leave out '{word}' (trainer.* is possible); another "
                 f"recipe can start from its weights: checkpoint={run}/checkpoints/last.ckpt"
             )
+    check_writable(run)
     opened = reopen(run, overrides)
     if overrides:
         check(resolved(opened.config))
@@ -62,7 +62,6 @@ def _free(key: str) -> bool:
 
 def _finished(run: Path) -> bool:
     try:
-        record: dict[str, Any] = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        return "metrics" in record
-    except (OSError, ValueError):
+        return "metrics" in read_json(run / "metrics.json")
+    except (OSError, ValueError, TypeError, MetagenError):
         return False

@@ -21,6 +21,8 @@ from metagen.training.checkpoints import read_checkpoint
 
 Images = Tensor | np.ndarray | Sequence[Sequence[Any]]
 """Images of N classes, K of each: (N, K, C, H, W), or a list of lists of PIL images or paths."""
+MOST_CLASSES = 1_000_000
+"""Of the training: a file may claim any number, and tables of that size would be made."""
 
 
 class Trained:
@@ -225,8 +227,13 @@ def _classes(checkpoint: Path) -> int:
     """Return the number of training classes, which tells the sizes of a learner's tables."""
     saved = read_checkpoint(checkpoint)
     try:
-        return int(saved["hyper_parameters"]["classes"])
+        classes = int(saved["hyper_parameters"]["classes"])
     except (KeyError, TypeError, ValueError) as error:
         raise MetagenError(
-            f"{checkpoint} does not say its number of training classes: name a checkpoint of metagen"
+            f"{checkpoint} does not say of how many classes it is: name a checkpoint of metagen"
         ) from error
+    if not 1 <= classes <= MOST_CLASSES:
+        raise MetagenError(
+            f"{checkpoint} is of {classes} classes: expected 1 to {MOST_CLASSES:,}; train again"
+        )
+    return classes

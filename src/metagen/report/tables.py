@@ -1,8 +1,12 @@
 """Tables for the terminal and for Markdown."""
 
+import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from metagen.console import printable
 
 Summary = Mapping[str, Any]
 
@@ -59,7 +63,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     cells = [[cell(row.get(name)) for name in columns] for row in rows]
     text = [not any(isinstance(row.get(c), Mapping | int | float) for row in rows) for c in columns]
     head = [name.replace("_", " ") for name in columns]
-    mark = ["| " + " | ".join(word.replace("|", "\\|") for word in line) + " |" for line in (head, *cells)]
+    mark = ["| " + " | ".join(map(markdown, line)) + " |" for line in (head, *cells)]
     mark.insert(1, "|" + "|".join(":---" if left else "---:" for left in text) + "|")
     return _terminal(head, cells, text), "\n".join(mark) + "\n"
 
@@ -70,7 +74,12 @@ def cell(value: Any) -> str:
         return number(value.get("mean"), value.get("ci95"))
     if isinstance(value, float):
         return number(value)
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))
+
+
+def markdown(text: str) -> str:
+    """Return a text as it stands in Markdown: no HTML, no link, no picture, no end of a cell or of a line."""
+    return re.sub(r"[\\`|\[\]]", r"\\\g<0>", html.escape(" ".join(text.splitlines()), quote=False))
 
 
 def _terminal(head: list[str], rows: list[list[str]], left: list[bool]) -> str:

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from metagen.errors import MetagenError
+from metagen.reading import read_yaml
 from metagen.report.tables import comparison_table, number
 from metagen.runs.records import has_checkpoint, read_record, run_folders
 from metagen.runs.settings import pairs, settings_of
@@ -90,14 +89,11 @@ def _main(record: Mapping[str, Any]) -> str | None:
 def _told(folder: Path) -> dict[str, str]:
     """Return choices and overrides of a run that left no record, as far as Hydra wrote them down."""
     try:
-        hydra = yaml.load((folder / ".hydra" / "hydra.yaml").read_bytes(), _Loader)["hydra"]
+        hydra = read_yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
         chosen = {key: str(value) for key, value in hydra["runtime"]["choices"].items() if value is not None}
         return {**chosen, **pairs(hydra["overrides"]["task"])}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, MetagenError, KeyError, TypeError, AttributeError):
         return {}
-
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _row(run: Listed, now: float) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Find runs below folders and read their records, however they ended."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metagen.errors import MetagenError
+from metagen.reading import read_json
 from metagen.runs.settings import Record, settings_of
 from metagen.runs.shape import SHAPE, misfit
 
@@ -124,7 +124,10 @@ def read_record(folder: Path) -> Record:
         FileNotFoundError: there is none.
         ValueError: it is no record of a run.
     """
-    record: Any = json.loads((folder / "metrics.json").read_bytes())
+    try:
+        record: Any = read_json(folder / "metrics.json")
+    except MetagenError as error:
+        raise ValueError(str(error)) from error
     if not isinstance(record, dict):
         raise ValueError("it is no record of a run")
     if (wrong := misfit(record, SHAPE)) is not None:

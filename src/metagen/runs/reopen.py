@@ -13,9 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config.compose import Composed, Config, compose, resolved
 from metagen.config.flat import flatten
-from metagen.config.overrides import group_of, merged, of_hydra, own_overrides, quoted
+from metagen.config.overrides import group_of, merged, of_hydra, quoted
+from metagen.config.saved import saved_config
+from metagen.config.saved import saved_overrides as overrides_in
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
+from metagen.reading import read_yaml
 from metagen.runs.run import Kind, Run, check_hydra
 
 DATA = "${oc.env:METAGEN_DATA,data}"
@@ -141,8 +144,7 @@ def best_checkpoint(run: str | Path) -> Path:
 def _saved_choices(run: Path) -> dict[str, str]:
     """Return group -> choice as Hydra saved them; a run of which they cannot be read has none."""
     with suppress(Exception):
-        node = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "hydra.yaml"))
-        choices: Any = node["hydra"]["runtime"]["choices"]  # type: ignore[index, call-overload]
+        choices = read_yaml(run / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
         return {str(group): str(name) for group, name in choices.items() if name and "hydra" not in group}
     return {}
 
@@ -161,13 +163,7 @@ def _saved(run: Path) -> Config:
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
         raise MetagenError(f"{run} holds no configuration (.hydra/config.yaml): name the folder of a run")
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:
-        raise MetagenError(f"{path} cannot be read ({type(error).__name__}): name another run") from error
-    if not isinstance(config, dict):
-        raise MetagenError(f"{path} is no configuration of keys and values: name another run")
-    return {str(key): value for key, value in config.items()}
+    return saved_config(path)
 
 
 def _fitting(overrides: Sequence[str], needed: Sequence[str] = ()) -> tuple[Composed, list[str]]:
@@ -274,7 +270,4 @@ def run_overrides(run: str | Path) -> list[str]:
         raise MetagenError(f"no folder {folder}: name a run's folder, such as outputs/DATE/TIME")
     if not overrides.is_file():
         raise MetagenError(f"{folder} is no run's folder: it has no .hydra/overrides.yaml")
-    saved = OmegaConf.to_container(OmegaConf.load(overrides))
-    if not isinstance(saved, list):
-        raise MetagenError(f"{overrides} is no list of overrides: name another run")
-    return own_overrides([str(item) for item in saved], overrides)
+    return overrides_in(overrides)

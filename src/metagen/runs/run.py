@@ -16,9 +16,11 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from metagen.config.compose import Composed, Config, compose, resolved, with_output_dir
+from metagen.config.foreign import check_command_line
 from metagen.config.overrides import of_hydra
 from metagen.errors import MetagenError
 from metagen.files import write_text
+from metagen.reading import read_yaml
 from metagen.runs.footprint import Footprint, remove
 
 log = logging.getLogger(__name__)
@@ -215,6 +217,8 @@ def new_run(
         MetagenError: its folder holds a run, or an override asks of Hydra what a run cannot do.
         HydraException, OmegaConfBaseException: the overrides cannot be read or composed.
     """
+    named = ["--config-dir", str(config_dir)] if config_dir is not None else []
+    check_command_line([*named, "--config-name", config_name, *overrides])
     return run_of(compose(overrides, config_dir, config_name), list(overrides), force=force)
 
 
@@ -268,5 +272,5 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _read(path: Path) -> Any:
     with suppress(Exception):
-        return OmegaConf.to_container(OmegaConf.load(path))
+        return read_yaml(path)
     return None

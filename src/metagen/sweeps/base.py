@@ -11,10 +11,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from metagen.config.compose import select
+from metagen.config.foreign import check_job
 from metagen.config.overrides import key_of
 from metagen.console import echo
 from metagen.errors import MetagenError
 from metagen.runs.run import SIGNS, SWEEP
+from metagen.sweeps.adopt import adopted
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.table import jobs_table, record_of
 from metagen.sweeps.task import Task
@@ -80,6 +82,7 @@ class SweepLauncher(Launcher):
         config = self.context.config_loader.load_sweep_config(self.config, [*self.task.known, *overrides])
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
+        check_job(config, self.config)
         return config
 
     def _plan(
@@ -89,7 +92,8 @@ class SweepLauncher(Launcher):
         folders = [_folder(config) for config in configs]
         exists = (self.root / "jobs.json").is_file()
         if self.resume:
-            sweep = Sweep.load(self.root)
+            sweep = adopted(self.root)
+            sweep.save()  # what the jobs read is what was checked
             known = {job.folder: job for job in sweep.jobs}
             return sweep, [known[folder] for folder in folders]
         if exists and first == 0:
@@ -98,6 +102,8 @@ class SweepLauncher(Launcher):
             raise MetagenError(
                 f"hydra.sweep.subdir gives several jobs the folder {folders[0]}: let it name what differs"
             )
+        for folder in folders:
+            refuse_a_run(self.root / folder)
         jobs = [
             Job(first + i, folder, list(overrides))
             for i, (folder, overrides) in enumerate(zip(folders, job_overrides, strict=True))

@@ -7,7 +7,6 @@ A sweep's folder holds, beside a folder for each job:
 """
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -18,6 +17,9 @@ from typing import Any
 
 from metagen.errors import MetagenError
 from metagen.files import write_json
+from metagen.reading import read_json
+
+TASKS = ("train", "evaluate")
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,19 @@ class Job:
     number: int
     folder: str
     overrides: list[str]
+
+
+def check_job_folder(job: Job) -> None:
+    """Refuse a job whose files would lie outside of the sweep's folder.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not isinstance(job.number, int) or job.number < 0:
+        raise ValueError(f"a job of the number {job.number!r}")
+    path = Path(job.folder)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"job {job.number} has the folder {job.folder!r}, outside of the sweep's")
 
 
 @dataclass(frozen=True)
@@ -97,10 +112,25 @@ class Sweep:
         if not path.is_file():
             raise MetagenError(f"{root} is no sweep's folder: it has no jobs.json")
         try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
-            return cls(root, **{**plan, "jobs": [Job(**job) for job in plan["jobs"]]})
+            plan = read_json(path)
+            return cls(root, **{**plan, "jobs": [Job(**job) for job in plan["jobs"]]})._checked()
         except (ValueError, KeyError, TypeError) as error:
             raise MetagenError(f"{path} cannot be read ({error}): start the sweep in a new folder") from error
+
+    def _checked(self) -> "Sweep":
+        """Return itself where every field is what it should be and every job's folder lies in the sweep's.
+
+        Raises:
+            TypeError, ValueError: it is not so.
+        """
+        words = [self.arguments, self.hydra, self.flags, *(job.overrides for job in self.jobs)]
+        if not all(isinstance(list_, list) and all(isinstance(one, str) for one in list_) for list_ in words):
+            raise TypeError("overrides that are no lists of words")
+        if self.task not in TASKS or not isinstance(self.cwd, str) or not isinstance(self.study, str | None):
+            raise ValueError(f"the task {self.task!r}" if self.task not in TASKS else "no cwd or study")
+        for job in self.jobs:
+            check_job_folder(job)
+        return self
 
     def save(self) -> None:
         """Write the plan."""
@@ -110,6 +140,8 @@ class Sweep:
 
     def with_jobs(self, jobs: list[Job]) -> "Sweep":
         """Return the plan with ``jobs`` in it; one of a number that is there takes its place."""
+        for job in jobs:
+            check_job_folder(job)
         numbers = {job.number for job in jobs}
         kept = [job for job in self.jobs if job.number not in numbers]
         return replace(self, jobs=sorted([*kept, *jobs], key=lambda job: job.number))
@@ -129,13 +161,13 @@ class Sweep:
         """
         path = self.path(job) / "metrics.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
             if not all(isinstance(one, dict) and "mean" in one for one in found["metrics"].values()):
                 raise TypeError("its metrics have no means")
-            return found
+            return dict(found)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, MetagenError) as error:
             log.warning("%s cannot be read (%s): job %d is not done", path, error, job.number)
             return None
 
@@ -150,11 +182,11 @@ class Sweep:
         A job with a result is done, whatever became of its process afterwards, or of the sweep.
         """
         path = self._record(job)
-        try:
-            found = Record(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        if not path.is_file():
             return None
-        except (OSError, ValueError, TypeError) as error:
+        try:
+            found = _record_in(path)
+        except (OSError, ValueError, TypeError, MetagenError) as error:
             log.warning("%s cannot be read (%s)", path, error)
             found = Record("lost", f"its record {path} cannot be read")
         if self._finished(job, found):
@@ -198,3 +230,21 @@ class Sweep:
             raise MetagenError(f"jobs of the sweep {self.root} are still running: wait for them") from error
         finally:
             os.close(descriptor)
+
+
+def _record_in(path: Path) -> Record:
+    """Return a job's record.
+
+    Raises:
+        MetagenError: it is none.
+    """
+    try:
+        record = Record(**read_json(path))
+        texts, times = (record.error, record.host, record.devices), (record.started, record.ended)
+        if not all(isinstance(one, str | None) for one in (record.state, *texts)):
+            raise TypeError("a field that is no text")
+        if not all(isinstance(one, int | float | None) for one in (*times, record.threads)):
+            raise TypeError("a field that is no number")
+        return record
+    except (ValueError, TypeError) as error:
+        raise MetagenError(f"{path} cannot be read ({error}): delete it, and the job runs again") from error

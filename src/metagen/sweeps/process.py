@@ -110,16 +110,16 @@ def state_of(code: int) -> str:
 
 def command(sweep: Sweep, job: Job) -> list[str]:
     """Return the command that does a job: it starts it, or goes on where it was started before."""
-    process, folder = [sys.executable, "-m", "metagen.cli.job"], sweep.path(job).absolute()
+    process, folder = [sys.executable, "-P", "-m", "metagen.cli.job"], sweep.path(job).absolute()
     started = sweep.record(job) is not None and (folder / ".hydra" / "overrides.yaml").is_file()
     if started and sweep.task == "train":
         return [*process, "train", "--resume", str(folder)]
     place = [f"hydra.job.num={job.number}", f"hydra.run.dir={quoted(str(folder))}"]
     shared = [text for text in sweep.hydra if not text.lstrip("+~").startswith(OWN)]
     own = [text for text in job.overrides if not text.lstrip("+~").startswith(OWN)]
-    # An evaluation begins anew in the folder that an attempt left.
-    what = [sweep.task] if sweep.run is None else [sweep.task, sweep.run, "--force"]
-    return [*process, *what, *sweep.flags, *shared, *own, *place]
+    # The folder is the sweep's own: a cluster's worker or an earlier attempt may have left something there.
+    what = [sweep.task, *([] if sweep.run is None else [sweep.run])]
+    return [*process, *what, *sweep.flags, *shared, *own, *place, "--force"]
 
 
 def _killed(number: int) -> str:

@@ -3,7 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +49,18 @@ class Worker:
             time.sleep(NOTICE)
 
 
+@contextmanager
+def _isolated() -> Iterator[None]:
+    """Let no Python that is started meanwhile import from its working directory, as SLURM's workers would."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        os.environ.update({} if before is None else {"PYTHONSAFEPATH": before})
+
+
 class RemoteLauncher(SweepLauncher):
     """Hands jobs to another launcher, whose workers see the sweep's folder.
 
@@ -89,7 +102,7 @@ class RemoteLauncher(SweepLauncher):
         place = [f"hydra.sweep.dir={quoted(str(sweep.root))}"]
         batch = [[*job.overrides, *place, f"hydra.sweep.subdir={quoted(job.folder)}"] for job in jobs]
         try:
-            with sweep.locked():
+            with sweep.locked(), _isolated():
                 self.other.launch(batch, initial_job_idx=0)
         except MetagenError:
             raise

@@ -14,8 +14,8 @@ from metagen.config.overrides import merged, quoted
 from metagen.console import echo
 from metagen.errors import UsageError
 from metagen.runs.reopen import reopen
+from metagen.sweeps.adopt import adopted
 from metagen.sweeps.base import SweepLauncher
-from metagen.sweeps.plan import Sweep
 from metagen.sweeps.table import jobs_table
 from metagen.sweeps.task import Task
 
@@ -36,7 +36,7 @@ def resumed(folder: Path, overrides: Sequence[str]) -> tuple[Task, list[str]]:
     for text in overrides:
         if not text.lstrip("+~").startswith(("hydra.launcher", "hydra/launcher", "hydra.sweeper")):
             raise UsageError(f"a resumed sweep keeps its overrides: leave out '{text}' (usage: {USAGE})")
-    sweep = Sweep.load(folder)
+    sweep = adopted(folder)
     hydra = merged(sweep.hydra, overrides)
     kept = [text for text in hydra if not text.lstrip("+~").startswith(("hydra.mode", "hydra.sweep.dir"))]
     adaptive = any(text.startswith("hydra/sweeper=") for text in kept)
@@ -66,7 +66,7 @@ class UnfinishedJobs(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch them."""
-        plan = Sweep.load(self.root)
+        plan = adopted(self.root)
         jobs = plan.unfinished()
         if not isinstance(self.launcher, SweepLauncher):
             raise UsageError("a sweep is resumed by hydra/launcher=queue, ray or slurm")

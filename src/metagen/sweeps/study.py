@@ -8,13 +8,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from metagen.config.overrides import quoted
 from metagen.console import echo
 from metagen.errors import MetagenError, nearest
 from metagen.files import write_text
+from metagen.sweeps.adopt import adopted, storage
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
 from metagen.sweeps.space import space_of
@@ -113,14 +113,16 @@ class OptunaSearch(Sweeper):
     def _study(self, names: Sequence[str]) -> Any:
         import optuna
 
-        better = [instantiate(self.settings.metrics[name]).better for name in names]
+        from metagen.config.trusted import instantiate
+
+        better = [instantiate(self.settings.metrics[name], f"metrics.{name}").better for name in names]
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / "multirun.yaml").exists():
             write_text(self.root / "multirun.yaml", OmegaConf.to_yaml(self.settings))
-        storage = f"sqlite:///{self.root.absolute() / 'study.db'}"
-        self.jobs.study = storage if self.prune and len(names) == 1 else None
+        address = storage(self.root)
+        self.jobs.study = address if self.prune and len(names) == 1 else None
         return optuna.create_study(
-            storage=storage,
+            storage=address,
             study_name="metagen",
             load_if_exists=True,
             directions=["maximize" if one == "higher" else "minimize" for one in better],
@@ -134,7 +136,7 @@ class OptunaSearch(Sweeper):
         running = {trial.number for trial in study.get_trials(states=[TrialState.RUNNING])}
         if not running:
             return
-        plan = Sweep.load(self.root) if (self.root / "jobs.json").is_file() else None
+        plan = adopted(self.root) if (self.root / "jobs.json").is_file() else None
         jobs = [job for job in plan.jobs if job.number in running] if plan else []
         for number in running - {job.number for job in jobs}:
             study.tell(number, state=TrialState.FAIL)

@@ -3,11 +3,12 @@
 import io
 import logging
 import math
+import os
 import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
@@ -16,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from metagen.errors import MetagenError
 from metagen.files import write_bytes
+from metagen.reading import opened
 from metagen.training import signals
 
 log = logging.getLogger(__name__)
@@ -195,11 +197,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         DamagedError: it is no checkpoint, or not whole.
     """
     try:
-        # torch itself takes damaged numbers as they are; the archive's checksums tell.
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(damaged)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path) as file:
+            _check_archive(file)
+            file.seek(0)
+            saved = torch.load(file, map_location="cpu", weights_only=True)
         _check_shape(saved, SHAPE)
         return saved
     except FileNotFoundError as error:
@@ -264,6 +265,16 @@ def _resumable(path: Path) -> int:
     except _ShapeError as error:
         raise DamagedError(f"{path} is no whole checkpoint ({error}): train again", str(error)) from error
     return int(saved["global_step"])
+
+
+def _check_archive(file: IO[bytes]) -> None:
+    """Refuse a damaged archive, whose numbers torch would take as they are, and one that hides its size."""
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        if sum(part.file_size for part in archive.infolist()) > size:
+            raise zipfile.BadZipFile("its parts are larger than the whole")
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(damaged)
 
 
 def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
