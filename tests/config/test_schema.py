@@ -106,8 +106,7 @@ def test_what_lightning_refuses_gets_one_line(override, tmp_cwd, capsys):
 GROUPS = {
     group.name: sorted(path.stem for path in group.glob("*.yaml"))
     for group in conf_dir().iterdir()
-    if group.is_dir() and group.name not in ("hydra", "experiment", "tuned", "metric")
-    if not group.name.startswith("size")
+    if group.is_dir() and group.name not in ("hydra", "experiment", "family", "size", "metric")
 }
 
 

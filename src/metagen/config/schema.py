@@ -43,7 +43,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     known = [*GLOBALS, *NODES]
     for key, value in config.items():
-        if key in ("experiment", "tuned", "size", "size_of", "size_of_model"):
+        if key in ("experiment", "size"):
             raise MetagenError(
                 f"the YAML file of {key} needs '# @package _global_' as its first line, and keys below it"
             )
