@@ -108,7 +108,7 @@ def test_every_argument_stands_in_the_yaml(group):
                 yield from nodes(value)
 
     for choice in choices(group):
-        cfg = composed(f"+metric={choice}") if group == "metric" else composed(f"{group}={choice}")
+        cfg = composed(f"metric=[{choice}]") if group == "metric" else composed(f"{group}={choice}")
         tree = cfg.metrics if group == "metric" else cfg[group]
         for node in nodes(OmegaConf.to_container(tree, resolve=False)):
             wanted = set(inspect.signature(get_object(node["_target_"])).parameters)

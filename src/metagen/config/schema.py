@@ -56,6 +56,8 @@ def check(config: Mapping[str, Any]) -> None:
                 f"{key}: expected a node with a _target_, the class of the {key}, but got {value}"
             )
         _check_node(value, key)
+    if not config.get("metrics"):
+        raise MetagenError("metric: expected one at least, such as metric=[recognised,coverage]")
 
 
 def _check_node(node: Any, path: str) -> None:

@@ -69,7 +69,7 @@ class Metric:
             if getattr(self, f"needs_{part}") and getattr(outcome, part) is None:
                 raise MetagenError(
                     f"metric {self.name} needs {part}, which this task does not give: "
-                    f"remove it with '~metrics.{self.name}'"
+                    f"leave it out of metric=[...]"
                 )
         return float(self.measure(outcome))
 
