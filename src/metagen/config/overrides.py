@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from metagen.config import renamed
 from metagen.config.tree import conf_dir
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def merged(saved: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
-    """Return those of a run's saved overrides that act on its own configuration.
+    """Return those of a run's saved overrides that act on its own configuration, in today's names.
 
     Hydra saves no others: an option of the command line, an override of Hydra itself (which can name a
     function to call) or a choice outside of ``conf`` was written by hand, and is left out with a warning.
@@ -47,7 +48,7 @@ def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
     foreign = [text for text in overrides if _foreign(text)]
     for text in foreign:
         log.warning("%s: '%s' is no override of a run and is left out", source, text)
-    return [text for text in overrides if text not in foreign]
+    return renamed.overrides([text for text in overrides if text not in foreign])
 
 
 def _foreign(text: str) -> bool:

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metagen.config import renamed
 from metagen.config.compose import Composed, Config, compose, resolved
 from metagen.config.flat import flatten
 from metagen.config.overrides import group_of, merged, of_hydra, own_overrides, quoted
@@ -143,7 +144,8 @@ def _saved_choices(run: Path) -> dict[str, str]:
     with suppress(Exception):
         node = OmegaConf.to_container(OmegaConf.load(run / ".hydra" / "hydra.yaml"))
         choices: Any = node["hydra"]["runtime"]["choices"]  # type: ignore[index, call-overload]
-        return {str(group): str(name) for group, name in choices.items() if name and "hydra" not in group}
+        chosen = {str(group): str(name) for group, name in choices.items() if name and "hydra" not in group}
+        return renamed.choices(chosen)
     return {}
 
 
@@ -167,7 +169,7 @@ def _saved(run: Path) -> Config:
         raise MetagenError(f"{path} cannot be read ({type(error).__name__}): name another run") from error
     if not isinstance(config, dict):
         raise MetagenError(f"{path} is no configuration of keys and values: name another run")
-    return {str(key): value for key, value in config.items()}
+    return {str(key): value for key, value in renamed.config(config).items()}
 
 
 def _fitting(overrides: Sequence[str], needed: Sequence[str] = ()) -> tuple[Composed, list[str]]:
