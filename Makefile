@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
 DEMO := experiment=omniglot_to_mnist task.episodes=4 trainer.val_check_interval=500 \
-	'metric@task.metric=[negative_elbo,diversity,memorisation]'
+	'metric=[negative_elbo,diversity,memorisation]'
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12

@@ -31,9 +31,10 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in Path(conf_dir(), group).glob("*.yaml"))
 
 
-def composed(*overrides: str):
+def composed(*overrides: str, whole: bool = False):
+    """A configuration; ``whole``: with Hydra's own, which holds the choices."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose("config", list(overrides), return_hydra_config=whole)
 
 
 def random_shots(tasks, ways, shots, seed, dtype=torch.float64, size=28):

@@ -15,7 +15,7 @@ CONTEXT.set_forkserver_preload(
 
 QUICK = [
     "task.episodes=2", "task.val_episodes=2", "task.batch=2", "trainer.enable_progress_bar=false",
-    "model.channels=8", "model.hidden=16", "metric@task.metric=[negative_elbo]", "learner=meta_sgd",
+    "model.channels=8", "model.hidden=16", "metric=[negative_elbo]", "learner=meta_sgd",
     "samples=2", "learner.steps=1", "learner.test_steps=1", "scheduler=cosine", "checkpoint_every=0",
 ]  # fmt: skip
 

@@ -17,7 +17,7 @@ TINY = [
     "task.val_episodes=2",
     "task.batch=2",
     "samples=2",
-    "metric@task.metric=[negative_elbo]",
+    "metric=[negative_elbo]",
 ]
 
 

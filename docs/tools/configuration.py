@@ -19,14 +19,8 @@ Made from the files in `conf/` and the constructors that their `_target_` names.
 `key=value`, a group by `group=choice`. Defaults in brackets are the constructor's own: such a key is
 added by `+key=value`. Every node is checked against its constructor's types before anything is loaded.
 """
-WHERE = {
-    "metric": "metrics.NAME",
-    "experiment": "",
-    "tuned": "",
-    "size": "",
-    "size_of": "",
-    "size_of_model": "",
-}
+AS_THEY_ARE = ("experiment", "family", "size")
+"""Groups whose files set keys of other groups: they are shown whole."""
 
 
 def page(conf: Path | None = None) -> str:
@@ -49,7 +43,7 @@ def _choice(path: Path, group: str) -> str:
     target = config.get("_target_")
     if target:
         parts += [f"`{target}`: {_first_sentence(_find(target))}", ""]
-    if group.split("/")[0] in WHERE and group != "metric":
+    if group.split("/")[0] in AS_THEY_ARE:
         parts += ["```yaml", *(line for line in text.splitlines() if not line.startswith("#")), "```"]
     elif rows := list(_rows(config, _all_comments(path), _signature(target), group.rpartition("/")[2])):
         parts += ["| key | default | type | |", "|:--|:--|:--|:--|", *rows]

@@ -124,7 +124,7 @@ def test_a_malicious_target_is_refused_in_every_place(evil, tmp_cwd, monkeypatch
     Path("mischief.py").write_text("import os\nos.mkdir('taken')\n")
     monkeypatch.syspath_prepend(str(tmp_cwd))
     for place in PLACES:
-        cfg = composed("metric@task.metric=[negative_elbo]")
+        cfg = composed("metric=[negative_elbo]")
         OmegaConf.set_struct(cfg, False)
         if place == "task.augment.0":
             cfg.task.augment = [evil]

@@ -11,7 +11,7 @@ from metagen.data.stream import EVERYTHING
 from metagen.training.parallel import alone, devices
 
 TINY = [
-    "learner=meta_sgd", "learner.steps=1", "metric@task.metric=[negative_elbo]", "samples=2",
+    "learner=meta_sgd", "learner.steps=1", "metric=[negative_elbo]", "samples=2",
     "task.batch=4", "task.episodes=2", "task.val_episodes=2", "trainer.max_steps=3",
     "trainer.val_check_interval=2", "trainer.precision=64-true", "trainer.enable_progress_bar=false",
     "model.channels=8", "model.hidden=16",

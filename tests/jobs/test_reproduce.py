@@ -18,7 +18,7 @@ from metagen.jobs.reproduce import Reproduction, expected, results, side_by_side
 from metagen.runs.reopen import reopen
 
 QUICK = [
-    "metric@task.metric=[negative_elbo,diversity]",
+    "metric=[negative_elbo,diversity]",
     "task.episodes=3",
     "task.val_episodes=0",
     "task.batch=2",

@@ -17,8 +17,6 @@ from metagen.functional import rng
 from metagen.metrics.classification_accuracy_score import (
     AugmentedScore,
     ClassificationAccuracyScore,
-    RealScore,
-    SupportScore,
     _moved,
 )
 
@@ -68,7 +66,7 @@ def test_agrees_with_another_optimiser() -> None:
 
 
 def test_real_samples_teach_what_real_images_teach(outcomes: list[Outcome]) -> None:
-    best = mean(RealScore(), outcomes)
+    best = mean(ClassificationAccuracyScore(images="real"), outcomes)
     assert best > 90
     assert mean(ClassificationAccuracyScore(), outcomes) > best - 2
     swapped = [outcome._replace(samples=outcome.samples.roll(1, 0)) for outcome in outcomes]
@@ -78,13 +76,13 @@ def test_real_samples_teach_what_real_images_teach(outcomes: list[Outcome]) -> N
 def test_a_copier_scores_what_the_support_scores(outcomes: list[Outcome]) -> None:
     copier = [o._replace(samples=o.support.x.repeat(1, 8, 1, 1, 1)) for o in outcomes]
     for one, other in zip(copier, outcomes, strict=True):
-        assert ClassificationAccuracyScore()(one) == SupportScore()(other)
+        assert ClassificationAccuracyScore()(one) == ClassificationAccuracyScore(images="support")(other)
 
 
 def test_augmentation_helps_where_images_are_few_and_moved() -> None:
     runs = [digits(index, shots=1) for index in range(8)]
     moved = [o._replace(query=o.query._replace(x=_moved(o.query.x, rng.key(7)))) for o in runs]
-    assert mean(AugmentedScore(), moved) > mean(SupportScore(), moved)
+    assert mean(AugmentedScore(), moved) > mean(ClassificationAccuracyScore(images="support"), moved)
 
 
 def test_blank_images_teach_nothing(outcomes: list[Outcome]) -> None:
@@ -96,7 +94,8 @@ def test_the_real_score_trains_on_what_it_does_not_test(outcomes: list[Outcome])
     """Every class shows one picture in the first half and its neighbour's in the second."""
     picture = outcomes[0].support.x[:, :1]
     query = torch.cat([picture.expand(-1, 10, -1, -1, -1), picture.roll(1, 0).expand(-1, 10, -1, -1, -1)], 1)
-    assert RealScore()(outcomes[0]._replace(query=outcomes[0].query._replace(x=query))) == 0
+    outcome = outcomes[0]._replace(query=outcomes[0].query._replace(x=query))
+    assert ClassificationAccuracyScore(images="real")(outcome) == 0
 
 
 def test_moves_are_small_different_and_repeat_themselves() -> None:
@@ -136,7 +135,12 @@ def test_repeats_itself_and_leaves_the_global_random_state_alone(outcomes: list[
     torch.manual_seed(3)
     expected = state()
     torch.manual_seed(3)
-    metrics = (ClassificationAccuracyScore(), SupportScore(), AugmentedScore(images=7), RealScore())
+    metrics = (
+        ClassificationAccuracyScore(),
+        ClassificationAccuracyScore(images="support"),
+        AugmentedScore(count=7),
+        ClassificationAccuracyScore(images="real"),
+    )
     first = [metric(outcomes[0]) for metric in metrics]
     found = state()
     assert torch.equal(found[0], expected[0])
@@ -149,11 +153,11 @@ def test_undefined_values(outcomes: list[Outcome]) -> None:
     assert math.isnan(ClassificationAccuracyScore()(outcome._replace(samples=outcome.samples * torch.nan)))
     assert math.isnan(ClassificationAccuracyScore()(outcome._replace(samples=outcome.samples[:1])))
     one = outcome._replace(query=outcome.query._replace(x=outcome.query.x[:, :1]))
-    assert math.isnan(RealScore()(one))
+    assert math.isnan(ClassificationAccuracyScore(images="real")(one))
 
 
 def test_bad_arguments_are_errors() -> None:
     with pytest.raises(MetagenError, match=r"metrics\.cas_support\.decay=0: expected"):
-        SupportScore(decay=0)
-    with pytest.raises(MetagenError, match="images=0"):
-        AugmentedScore(images=0)
+        ClassificationAccuracyScore(decay=0, images="support")
+    with pytest.raises(MetagenError, match="count=0"):
+        AugmentedScore(count=0)

@@ -10,8 +10,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from metagen.metrics.features import halves
-from metagen.metrics.fid import Fid, FidReal
-from metagen.metrics.kid import Kid, KidReal
+from metagen.metrics.fid import Fid
+from metagen.metrics.kid import Kid
 
 
 def pooled(outcome) -> list[np.ndarray]:
@@ -45,7 +45,7 @@ def test_fid_agrees_with_the_matrix_square_root() -> None:
     outcome = episode(skewed(1, 20))
     real, other, samples = pooled(outcome)
     assert Fid()(outcome) == pytest.approx(frechet(real, samples), rel=1e-6)
-    assert FidReal()(outcome) == pytest.approx(frechet(real, other), rel=1e-6)
+    assert Fid(images="real")(outcome) == pytest.approx(frechet(real, other), rel=1e-6)
 
 
 def test_fid_in_more_dimensions_than_images_is_that_of_the_singular_values() -> None:
@@ -69,17 +69,17 @@ def test_kid_agrees_with_the_explicit_kernel() -> None:
     outcome = episode(skewed(1, 10), queries=20)
     real, other, samples = pooled(outcome)
     assert Kid()(outcome) == pytest.approx(mmd(real, samples))
-    assert KidReal()(outcome) == pytest.approx(mmd(real, other))
+    assert Kid(images="real")(outcome) == pytest.approx(mmd(real, other))
 
 
 def test_real_images_score_at_the_floor_and_a_constant_far_above() -> None:
     runs = [episode(points(s, 20), seed=s) for s in range(40)]
-    for metric, floor in ((Fid(), FidReal()), (Kid(), KidReal())):
+    for metric, floor in ((Fid(), Fid(images="real")), (Kid(), Kid(images="real"))):
         own, real = ([m(run) for run in runs] for m in (metric, floor))
         spread = np.std(own) + np.std(real)
         assert abs(np.mean(own) - np.mean(real)) < spread / 3
         assert metric(episode(torch.zeros(3, 20, 1, 1, 2))) > np.mean(real) + 3 * spread
-    values = [KidReal()(run) for run in runs]
+    values = [Kid(images="real")(run) for run in runs]
     assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(len(values)), "the estimator has no bias"
 
 
@@ -89,7 +89,7 @@ def test_equal_numbers_of_each_class_take_kid_below_zero_and_its_floor_with_it()
     for seed in range(60):
         outcome = episode(points(seed, 10, dims=3) + apart, 20, seed)
         outcome = outcome._replace(query=outcome.query._replace(x=outcome.query.x + apart))
-        found.append((Kid()(outcome), KidReal()(outcome)))
+        found.append((Kid()(outcome), Kid(images="real")(outcome)))
     own, real = np.array(found).T
     error = np.std(own - real) / math.sqrt(len(real))
     assert np.mean(real) < -3 * np.std(real) / math.sqrt(len(real))

@@ -9,7 +9,7 @@ from metagen.data.digits import Digits
 from metagen.data.others import others
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.metrics.one_against_rest import OneAgainstRest, RealAgainstRest, SupportAgainstRest
+from metagen.metrics.one_against_rest import OneAgainstRest
 
 BANK = Digits(split="digits_789").load()
 
@@ -33,13 +33,13 @@ def outcome(samples, label=3):
 def test_real_images_score_high_and_better_than_few():
     real = outcome(images(3, slice(5, 55)))
     assert OneAgainstRest()(real) > 90
-    assert OneAgainstRest()(real) > SupportAgainstRest()(real)
-    assert RealAgainstRest()(real) > 90
+    assert OneAgainstRest()(real) > OneAgainstRest(images="support")(real)
+    assert OneAgainstRest(images="real")(real) > 90
 
 
 def test_copies_of_the_support_score_as_the_support():
     copied = outcome(images(3, slice(0, 5)).repeat(1, 10, 1, 1, 1))
-    assert OneAgainstRest()(copied) == pytest.approx(SupportAgainstRest()(copied), abs=2)
+    assert OneAgainstRest()(copied) == pytest.approx(OneAgainstRest(images="support")(copied), abs=2)
 
 
 def test_samples_of_another_class_score_low():

@@ -12,14 +12,9 @@ from metagen.errors import MetagenError
 from metagen.metrics.features import halves
 from metagen.metrics.prdc import (
     Coverage,
-    CoverageReal,
-    CoverageRelative,
     Density,
-    DensityReal,
     Precision,
-    PrecisionReal,
     Recall,
-    RecallReal,
 )
 
 
@@ -58,7 +53,7 @@ def test_real_images_score_what_the_theory_says() -> None:
     expected = 1 - math.prod(c - i for i in range(1, k + 1)) / math.prod(2 * c - i for i in range(1, k + 1))
     found = {
         m.name: [m(episode(points(s, c), 2 * c, s)) for s in range(150)]
-        for m in (CoverageReal(k), DensityReal(k))
+        for m in (Coverage(k, "real"), Density(k, "real"))
     }
     assert expected == pytest.approx(0.9798, abs=1e-4)
     assert np.mean(found["coverage_real"]) == pytest.approx(100 * expected, abs=0.5)
@@ -68,12 +63,11 @@ def test_real_images_score_what_the_theory_says() -> None:
 def test_floors_judge_the_second_half_and_not_the_samples() -> None:
     outcome = episode(points(1, 20) + 100)
     second = outcome.query.x[:, 20:]
-    for metric, floor in ((Precision, PrecisionReal), (Recall, RecallReal), (Density, DensityReal),
-                          (Coverage, CoverageReal)):  # fmt: skip
+    for metric in (Precision, Recall, Density, Coverage):
         assert metric()(outcome) == 0
-        assert floor()(outcome) == metric()(outcome._replace(samples=second)) > 0
-    assert CoverageRelative()(outcome) == 0
-    assert CoverageRelative()(outcome._replace(samples=second)) == 1
+        assert metric(images="real")(outcome) == metric()(outcome._replace(samples=second)) > 0
+    assert Coverage(images="relative")(outcome) == 0
+    assert Coverage(images="relative")(outcome._replace(samples=second)) == 1
 
 
 def test_a_constant_generator_is_precise_and_covers_nothing() -> None:
@@ -81,7 +75,7 @@ def test_a_constant_generator_is_precise_and_covers_nothing() -> None:
     assert Precision()(constant) == 100
     assert Recall()(constant) == 0
     # one point lies in some balls, and in no more with more samples
-    assert Coverage()(constant) < 70 < 90 < CoverageReal()(constant)
+    assert Coverage()(constant) < 70 < 90 < Coverage(images="real")(constant)
     edge = episode(points(1, 1).expand(-1, 20, -1, -1, -1) + 1.5)
     assert Coverage()(edge) < 40
 
@@ -103,12 +97,12 @@ def test_undefined_with_no_more_than_k_images(queries: int, samples: int) -> Non
 
 def test_a_generator_that_diverged_is_undefined() -> None:
     assert math.isnan(Density()(episode(points(1, 20) * torch.nan)))
-    assert DensityReal()(episode(points(1, 20) * torch.nan)) > 0.5
+    assert Density(images="real")(episode(points(1, 20) * torch.nan)) > 0.5
 
 
 def test_features_are_computed_once_an_episode() -> None:
     outcome = episode(points(1, 20))
-    for metric in (Precision(), Recall(), CoverageRelative()):
+    for metric in (Precision(), Recall(), Coverage(images="relative")):
         metric(outcome)
     assert outcome.judge.asked == 2  # of the query images and of the samples
     other = outcome._replace(samples=points(2, 20))
@@ -118,6 +112,6 @@ def test_features_are_computed_once_an_episode() -> None:
 
 def test_bad_arguments_are_errors() -> None:
     with pytest.raises(MetagenError, match=r"metrics\.coverage_real\.k=0: expected"):
-        CoverageReal(k=0)
+        Coverage(k=0, images="real")
     with pytest.raises(MetagenError, match="features"):
         Coverage()(episode(points(1, 20))._replace(judge=lambda x: x))

@@ -9,7 +9,7 @@ from metagen.core.episode import Shots
 from metagen.core.metric import Outcome
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.metrics.recognizability import FeatureDiversity, Recognizability, RecognizabilityReal
+from metagen.metrics.recognizability import FeatureDiversity, Recognizability
 
 N, Q, M = 4, 40, 40
 
@@ -38,7 +38,7 @@ def outcome(samples, query=None, judge=None):
 
 def test_real_drawings_are_recognised_and_as_diverse():
     real = outcome(drawings(2, M))
-    assert Recognizability()(real) == RecognizabilityReal()(real) == 100
+    assert Recognizability()(real) == Recognizability(images="real")(real) == 100
     assert FeatureDiversity()(real) == pytest.approx(1, abs=0.1)
 
 
@@ -56,7 +56,7 @@ def test_one_drawing_a_class_is_recognised_but_not_diverse():
 
 def test_what_cannot_be_measured_is_undefined_or_refused():
     alone = outcome(drawings(2, 1), query=drawings(1, 1))
-    assert math.isnan(RecognizabilityReal()(alone))
+    assert math.isnan(Recognizability(images="real")(alone))
     assert math.isnan(FeatureDiversity()(alone))
     with pytest.raises(MetagenError, match="judge=protonet"):
         Recognizability()(outcome(drawings(2, M), judge=lambda x: x))

@@ -78,10 +78,10 @@ def _config_error(errors: list[Any], words: Sequence[str]) -> str:
         if override := getattr(error, "override", None):
             return f"cannot read '{override}': expected key=value ({str(error).splitlines()[0]})"
     text = " ".join(str(error) for error in errors)
-    if match := re.search(r"Could not find '([^']+)'", text):
+    if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
         options = re.search(r"Available options in '[^']*':\s*(.*?)(?:\n\S|Config search path|$)", text, re.S)
-        names = options[1].split() if options else []
+        names = options[1].split() if options else _choices(group)  # none are listed for one of a list
         listed = f" (choices: {', '.join(names)})" if names else ""
         return f"{group or 'config'} has no choice '{choice}'{nearest(choice, names)}{listed}"
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -92,6 +92,12 @@ def _config_error(errors: list[Any], words: Sequence[str]) -> str:
         key = match[2] or match[1]
         return f"{key} has no value: give it as {key}=VALUE"
     return str(errors[0]).strip().split("\n")[0]
+
+
+def _choices(group: str) -> list[str]:
+    from metagen.config.tree import conf_dir
+
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []
 
 
 def _unknown_key(key: str, words: Sequence[str]) -> str:

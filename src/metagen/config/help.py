@@ -18,8 +18,6 @@ from omegaconf import OmegaConf
 
 from metagen.config.tree import conf_dir
 
-HIDDEN = ("size_of", "size_of_model", "tuned")
-"""Groups that are chosen by the choices of others."""
 WIDTH, COLUMN = 110, 44
 """Characters of a line, and where the explanations begin."""
 
@@ -43,7 +41,7 @@ def overview(overrides: Sequence[str]) -> str:
     lines += ["Groups and their choices (metagen train GROUP=CHOICE --help shows the keys of a choice):", ""]
     for group in groups:
         names = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
-        if group.name not in HIDDEN:
+        if names:  # what a family of experiments has in common is no choice
             lines += _wrapped(f"  {group.name}: {names}", 4)
     lines += ["", "Keys, their values, and what they mean:"]
     for key in keys(overrides):

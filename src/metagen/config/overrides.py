@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from hydra.errors import HydraException
 
+from metagen.config import renamed
 from metagen.config.interpolations import check_interpolations
 from metagen.config.tree import conf_dir
 from metagen.console import printable
@@ -41,7 +42,7 @@ def merged(saved: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
-    """Return those of a run's saved overrides that act on its own configuration.
+    """Return those of a run's saved overrides that act on its own configuration, in today's names.
 
     Hydra saves no others: an option of the command line, an override of Hydra itself (which can name a
     function to call) or a choice outside of ``conf`` was written by hand, and is left out with a warning.
@@ -52,7 +53,7 @@ def own_overrides(overrides: Sequence[str], source: object) -> list[str]:
     left_out = [text for text in overrides if foreign(text)]
     for text in left_out:
         log.warning("%s: '%s' is no override of a run and is left out", source, printable(text))
-    kept = [text for text in overrides if text not in left_out]
+    kept = renamed.overrides([text for text in overrides if text not in left_out])
     check_interpolations(kept, source)
     return kept
 

@@ -43,7 +43,7 @@ def check(config: Mapping[str, Any]) -> None:
     """
     known = [*GLOBALS, *NODES]
     for key, value in config.items():
-        if key in ("experiment", "tuned", "size", "size_of", "size_of_model"):
+        if key in ("experiment", "size"):
             raise MetagenError(
                 f"the YAML file of {key} needs '# @package _global_' as its first line, and keys below it"
             )
@@ -56,6 +56,8 @@ def check(config: Mapping[str, Any]) -> None:
                 f"{key}: expected a node with a _target_, the class of the {key}, but got {value}"
             )
         _check_node(value, key)
+    if not config.get("metrics"):
+        raise MetagenError("metric: expected one at least, such as metric=[recognised,coverage]")
 
 
 def _check_node(node: Any, path: str) -> None:

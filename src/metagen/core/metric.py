@@ -1,7 +1,7 @@
 """What a metric sees of an episode, and what it returns."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -51,13 +51,13 @@ class Metric:
         needs_others: reads ``outcome.others``.
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[Literal["%", "nats", ""]] = ""
-    better: ClassVar[Literal["higher", "lower"]] = "higher"
-    needs_judge: ClassVar[bool] = False
-    needs_samples: ClassVar[bool] = False
-    needs_logits: ClassVar[bool] = False
-    needs_others: ClassVar[bool] = False
+    name: str
+    unit: Literal["%", "nats", ""] = ""
+    better: Literal["higher", "lower"] = "higher"
+    needs_judge: bool = False
+    needs_samples: bool = False
+    needs_logits: bool = False
+    needs_others: bool = False
 
     def __call__(self, outcome: Outcome) -> float:
         """Return the metric of one episode; NaN where it is undefined.
@@ -69,7 +69,7 @@ class Metric:
             if getattr(self, f"needs_{part}") and getattr(outcome, part) is None:
                 raise MetagenError(
                     f"metric {self.name} needs {part}, which this task does not give: "
-                    f"remove it with '~metrics.{self.name}'"
+                    f"leave it out of metric=[...]"
                 )
         return float(self.measure(outcome))
 

@@ -170,7 +170,7 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
     unfit = {name: reason for name, metric in metrics.items() if (reason := metric.unfit(model))}
     if unfit and next(iter(metrics)) in unfit:
         name = next(iter(metrics))
-        raise MetagenError(f"metric {name}: {unfit[name]}; leave it out with '~metrics.{name}'")
+        raise MetagenError(f"metric {name}: {unfit[name]}; leave it out of metric=[...]")
     for name, reason in unfit.items():
         log.warning("metric %s is left out: %s", name, reason)
     return {name: metric for name, metric in metrics.items() if name not in unfit}

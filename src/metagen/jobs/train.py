@@ -15,6 +15,7 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
+from metagen.config import tuned
 from metagen.config.flat import hyperparameters
 from metagen.errors import MetagenError, TrainingInterruptedError
 from metagen.evaluation.evaluation import Evaluation
@@ -63,6 +64,8 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
     learner = experiment.learner
     keeper = setup.keeper(checkpoints)
     skips = setup.skips(run.choices.get("learner") or type(learner).__name__)
+    if text := tuned.line(run.choices, run.config, run.overrides):
+        echo(text)
     start, steps = newest(checkpoints) if run.kind == "resumed" else (None, None)
     if start is not None:
         # Every step depends on its number alone.

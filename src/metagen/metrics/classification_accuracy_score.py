@@ -13,29 +13,74 @@ generator that copies the support scores exactly what the support does.
 """
 
 import math
+from typing import Literal
 
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from metagen.core.metric import Metric, Outcome
+from metagen.core.metric import Outcome
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.metrics.of_images import OfImages
 
 
-class LearnedScore(Metric):
-    """The accuracy of a classifier that is trained for the episode, with the penalty lambda = ``decay``."""
+class LearnedScore(OfImages):
+    """The accuracy of a classifier that is trained for the episode, on the N * Q query images.
+
+    Args:
+        decay: lambda, the weight of the quadratic penalty.
+        images: what it is trained on, see :class:`~metagen.metrics.of_images.OfImages`.
+
+    Raises:
+        MetagenError: ``decay`` is not positive.
+    """
 
     unit = "%"
+    sources = ("samples", "support", "real")
 
-    def __init__(self, decay: float = 1e-3) -> None:
+    def __init__(
+        self, decay: float = 1e-3, images: Literal["samples", "support", "real"] = "samples"
+    ) -> None:
+        super().__init__(images)
         if not (decay > 0 and math.isfinite(decay)):
             raise MetagenError(f"metrics.{self.name}.decay={decay}: expected a positive number")
         self.decay = decay
+        self.needs_samples = images == "samples"
+
+    def seen(self, outcome: Outcome) -> Tensor:
+        """Return the support images (N, K, C, H, W) or the samples (N, M, C, H, W)."""
+        if self.images == "support":
+            return outcome.support.x
+        assert outcome.samples is not None
+        return outcome.samples
 
 
-class _Score(LearnedScore):
+class ClassificationAccuracyScore(LearnedScore):
+    """Accuracy of a classifier that saw the N * M samples only, in %; 100 / N is blind.
+
+    ``images="support"``: it saw the N * K support images only, what a generator has to beat.
+    ``images="real"``: Q / 2 real images of each class, not M, so no strict bound. Each half of the query
+    images is classified by what the other half taught, so that all N * Q are tested once; NaN for Q < 2.
+    See :class:`AugmentedScore`, too. NaN for N = 1 or samples that are not finite.
+
+    Args:
+        decay: see :class:`LearnedScore`.
+        images: see :class:`LearnedScore`.
+    """
+
+    name = "cas"
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Learn from images (N, M, C, H, W)."""
+        if self.images != "real":
+            return self.score(self.seen(outcome), outcome.query.x)
+        queries = outcome.query.x.shape[1]
+        one, two = outcome.query.x.tensor_split(2, 1)
+        right = self.score(two, one) * one.shape[1] + self.score(one, two) * two.shape[1]
+        return right / queries
+
     def score(self, train: Tensor, test: Tensor) -> Tensor:
         """Learn from (N, M, C, H, W) and return the accuracy on (N, Q, C, H, W), in %."""
         ways = len(train)
@@ -46,81 +91,32 @@ class _Score(LearnedScore):
         return torch.tensor(100.0 * model.score(*_table(test)), dtype=torch.float64)
 
 
-class ClassificationAccuracyScore(_Score):
-    """Accuracy on the N * Q query images of a classifier that saw the N * M samples only, in %.
-
-    100 / N is blind; compare with ``cas_support``, ``cas_augmented`` and ``cas_real``. NaN for N = 1 or
-    samples that are not finite.
-
-    Args:
-        decay: lambda, the weight of the quadratic penalty.
-
-    Raises:
-        MetagenError: ``decay`` is not positive.
-    """
-
-    name = "cas"
-    needs_samples = True
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from samples (N, M, C, H, W)."""
-        assert outcome.samples is not None
-        return self.score(outcome.samples, outcome.query.x)
-
-
-class SupportScore(_Score):
-    """The same of a classifier that saw the N * K support images only: what a generator has to beat."""
-
-    name = "cas_support"
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from support images (N, K, C, H, W)."""
-        return self.score(outcome.support.x, outcome.query.x)
-
-
-class AugmentedScore(_Score):
+class AugmentedScore(ClassificationAccuracyScore):
     """The same of a classifier that saw random small affine changes of the support images.
 
     Every support image is used equally often; the changes are a function of the episode's key.
 
     Args:
-        images: changed images a class, rounded up to a multiple of K; 64 is the default of ``samples``.
-        decay: see :class:`ClassificationAccuracyScore`.
+        count: changed images a class, rounded up to a multiple of K; 64 is the default of ``samples``.
+        decay: see :class:`LearnedScore`.
 
     Raises:
-        MetagenError: ``images`` is below 1, or ``decay`` is not positive.
+        MetagenError: ``count`` is below 1, or ``decay`` is not positive.
     """
 
     name = "cas_augmented"
 
-    def __init__(self, images: int = 64, decay: float = 1e-3) -> None:
+    def __init__(self, count: int = 64, decay: float = 1e-3) -> None:
         super().__init__(decay)
-        if images < 1:
-            raise MetagenError(f"metrics.cas_augmented.images={images}: expected 1 or more images a class")
-        self.images = images
+        if count < 1:
+            raise MetagenError(f"metrics.cas_augmented.count={count}: expected 1 or more images a class")
+        self.count, self.needs_samples = count, False
 
     def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from changed support images (N, images, C, H, W)."""
+        """Learn from changed support images (N, count, C, H, W)."""
         support = outcome.support.x
-        copies = support.repeat(1, -(-self.images // support.shape[1]), 1, 1, 1)
+        copies = support.repeat(1, -(-self.count // support.shape[1]), 1, 1, 1)
         return self.score(_moved(copies, rng.fold_in(outcome.support.key, 2)), outcome.query.x)
-
-
-class RealScore(_Score):
-    """The same of a classifier that saw real images: Q / 2 of each class, not M, so no strict bound.
-
-    Each half of the query images is classified by what the other half taught, so that all N * Q are
-    tested once, as in ``cas``. NaN for Q < 2.
-    """
-
-    name = "cas_real"
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from each half of the query images (N, Q, C, H, W)."""
-        queries = outcome.query.x.shape[1]
-        one, two = outcome.query.x.tensor_split(2, 1)
-        right = self.score(two, one) * one.shape[1] + self.score(one, two) * two.shape[1]
-        return right / queries
 
 
 def _table(images: Tensor) -> tuple:

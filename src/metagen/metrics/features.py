@@ -1,13 +1,14 @@
 """What metrics between two sets of images compare: the judge's features, in halves of equal size."""
 
 from functools import lru_cache
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from metagen.core.metric import Metric, Outcome
+from metagen.core.metric import Outcome
 from metagen.errors import MetagenError
+from metagen.metrics.of_images import OfImages
 
 
 @runtime_checkable
@@ -57,25 +58,27 @@ def _features(judge: object, x: Tensor) -> Tensor:
     return judge.features(x.flatten(0, 1)).double().cpu().unflatten(0, x.shape[:2])
 
 
-class FeatureMetric(Metric):
+class FeatureMetric(OfImages):
     """A comparison of real images with samples, or with other real images.
 
     It is NaN with fewer than ``least`` images a class in each part, or where a feature is not finite.
 
+    Args:
+        images: see :class:`~metagen.metrics.of_images.OfImages`; the second half of the query images are the
+            ``real`` ones.
+
     Attributes:
-        of_real: the second half of the query images stands in for the samples.
         least: the smallest c; Q is to be twice as large.
     """
 
     needs_judge = True
     needs_samples = True
-    of_real: ClassVar[bool] = False
     least: int = 2
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Compare the first half of the query images with the samples, or with the second half."""
         real, other, samples = halves(outcome)
-        return self._defined(real, other if self.of_real else samples)
+        return self._defined(real, other if self.images == "real" else samples)
 
     def _defined(self, real: Tensor, fake: Tensor) -> Tensor:
         if real.shape[1] < self.least or not (real.isfinite().all() and fake.isfinite().all()):

@@ -1,5 +1,7 @@
 """Distance between real and generated images as two Gaussians of features."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -18,10 +20,16 @@ class Fid(FeatureMetric):
     is far above its limit even for real images: read it beside ``fid_real``, at equal numbers of
     images. The extractor is the judge, not Inception: do not compare with published values. NaN with
     fewer than two images a class.
+
+    Args:
+        images: see :class:`~metagen.metrics.of_images.OfImages`.
     """
 
     name = "fid"
     better = "lower"
+
+    def __init__(self, images: Literal["samples", "real"] = "samples") -> None:
+        super().__init__(images)
 
     def compare(self, real: Tensor, fake: Tensor) -> Tensor:
         """Compare features (N, c, F)."""
@@ -31,13 +39,6 @@ class Fid(FeatureMetric):
         fid.update(fake, real=False)
         # rounding leaves a negative zero of equal sets
         return fid.compute().clamp(min=0)
-
-
-class FidReal(Fid):
-    """The same of real images at the same count: what a perfect generator scores."""
-
-    name = "fid_real"
-    of_real = True
 
 
 class _Span(nn.Module):

@@ -1,6 +1,7 @@
 """Distance between real and generated images, without an assumption about their distribution."""
 
 import warnings
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,16 @@ class Kid(FeatureMetric):
     generator scores what ``kid_real`` does, not 0, and single episodes scatter around it. The
     extractor is the judge, not Inception: do not compare with published values. NaN with fewer than two
     images a class.
+
+    Args:
+        images: see :class:`~metagen.metrics.of_images.OfImages`.
     """
 
     name = "kid"
     better = "lower"
+
+    def __init__(self, images: Literal["samples", "real"] = "samples") -> None:
+        super().__init__(images)
 
     def compare(self, real: Tensor, fake: Tensor) -> Tensor:
         """Compare features (N, c, F)."""
@@ -38,10 +45,3 @@ class Kid(FeatureMetric):
             kid.update(real, real=True)
             kid.update(fake, real=False)
             return kid.compute()[0]
-
-
-class KidReal(Kid):
-    """The same of real images at the same count: what a perfect generator scores, 0 or less."""
-
-    name = "kid_real"
-    of_real = True

@@ -19,8 +19,30 @@ from metagen.core.metric import Outcome
 from metagen.metrics.classification_accuracy_score import LearnedScore
 
 
-class _OneAgainstRest(LearnedScore):
+class OneAgainstRest(LearnedScore):
+    """Balanced accuracy of a classifier that knows the new class from its M samples only, in %.
+
+    ``images="support"``: from its K support images only, what to beat. ``images="real"``: from Q / 2 real
+    images, tested on as many; NaN for Q < 2. NaN for samples that are not finite.
+
+    Args:
+        decay: lambda, the weight of the quadratic penalty.
+        images: what the new class is known from, see :class:`~metagen.metrics.of_images.OfImages`.
+
+    Raises:
+        MetagenError: ``decay`` is not positive.
+    """
+
+    name = "cas_rest"
     needs_others = True
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Learn from images (N, M, C, H, W)."""
+        assert outcome.others is not None
+        if self.images == "real":
+            one, two = outcome.query.x.tensor_split(2, 1)
+            return self.score(one, two, outcome.others)
+        return self.score(self.seen(outcome), outcome.query.x, outcome.others)
 
     def score(self, train: Tensor, test: Tensor, others: tuple[Tensor, Tensor]) -> Tensor:
         """Learn each of N classes from (N, M, C, H, W) and test on (N, Q, C, H, W): their mean, in %."""
@@ -40,51 +62,6 @@ class _OneAgainstRest(LearnedScore):
         model = LogisticRegression(C=1 / (self.decay * len(x)), class_weight="balanced", max_iter=1000)
         model.fit(x, y)
         return (model.predict(real).mean() + 1 - model.predict(unseen).mean()) / 2
-
-
-class OneAgainstRest(_OneAgainstRest):
-    """Balanced accuracy of a classifier that knows the new class from its M samples only, in %.
-
-    Compare with ``cas_rest_support`` and ``cas_rest_real``. NaN for samples that are not finite.
-
-    Args:
-        decay: lambda, the weight of the quadratic penalty.
-
-    Raises:
-        MetagenError: ``decay`` is not positive.
-    """
-
-    name = "cas_rest"
-    needs_samples = True
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from samples (N, M, C, H, W)."""
-        assert outcome.samples is not None
-        assert outcome.others is not None
-        return self.score(outcome.samples, outcome.query.x, outcome.others)
-
-
-class SupportAgainstRest(_OneAgainstRest):
-    """The same where the new class is known from its K support images only: what to beat."""
-
-    name = "cas_rest_support"
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from support images (N, K, C, H, W)."""
-        assert outcome.others is not None
-        return self.score(outcome.support.x, outcome.query.x, outcome.others)
-
-
-class RealAgainstRest(_OneAgainstRest):
-    """The same where the new class is known from Q / 2 real images, tested on as many; NaN for Q < 2."""
-
-    name = "cas_rest_real"
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Learn from the first half of the query images (N, Q, C, H, W)."""
-        assert outcome.others is not None
-        one, two = outcome.query.x.tensor_split(2, 1)
-        return self.score(one, two, outcome.others)
 
 
 def _table(images: Tensor) -> np.ndarray:

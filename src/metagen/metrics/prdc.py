@@ -17,6 +17,8 @@ images that are compared: c = min(Q // 2, M) of each class. Real images have den
 k = 5. With c near k every ball holds nearly everything: take Q >= 8 k to tell generators apart.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -28,28 +30,41 @@ from metagen.metrics.features import FeatureMetric, halves
 class Prdc(FeatureMetric):
     """What the four share.
 
+    With ``images="relative"`` the samples' value over that of as many real images, episode by episode: 1 is
+    as good as real.
+
     Args:
         k: which neighbour of a feature is on the ball's surface. NaN for c <= k, that is for
             fewer than 2 k + 2 query images or k + 1 samples a class.
+        images: see :class:`~metagen.metrics.of_images.OfImages`.
 
     Raises:
         MetagenError: ``k`` is below 1.
     """
 
-    def __init__(self, k: int = 5) -> None:
+    sources = ("samples", "real", "relative")
+
+    def __init__(self, k: int = 5, images: Literal["samples", "real", "relative"] = "samples") -> None:
+        super().__init__(images)
         if k < 1:
             raise MetagenError(f"metrics.{self.name}.k={k}: expected the rank of a neighbour, 1 or more")
         self.k, self.least = k, k + 1
+        self.whole = 100
+        if images == "relative":
+            self.whole, self.unit = 1, ""
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Compare as :class:`FeatureMetric` does; ``relative`` divides the two values."""
+        if self.images != "relative":
+            return super().measure(outcome)
+        real, other, samples = halves(outcome)
+        return self._defined(real, samples) / self._defined(real, other)
 
     def inside(self, x: Tensor, y: Tensor) -> Tensor:
         """Tell which y_j lie in the ball of which x_i: (N, a, F) and (N, b, F) to bool (N, a, b)."""
         # The nearest is the point itself.
         radius = _distances(x, x).kthvalue(self.k + 1, -1, keepdim=True).values
         return _distances(x, y) < radius
-
-    def covered(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the share of the x_i with a y_j in their ball, a scalar."""
-        return self.inside(x, y).any(-1).double().mean()
 
 
 class Precision(Prdc):
@@ -60,7 +75,7 @@ class Precision(Prdc):
 
     def compare(self, real: Tensor, fake: Tensor) -> Tensor:
         """Count the fake ones in the union of the real ones' balls."""
-        return 100 * self.inside(real, fake).any(1).double().mean()
+        return self.whole * self.inside(real, fake).any(1).double().mean()
 
 
 class Recall(Prdc):
@@ -71,7 +86,7 @@ class Recall(Prdc):
 
     def compare(self, real: Tensor, fake: Tensor) -> Tensor:
         """Count the real ones in the union of the fake ones' balls."""
-        return 100 * self.inside(fake, real).any(1).double().mean()
+        return self.whole * self.inside(fake, real).any(1).double().mean()
 
 
 class Density(Prdc):
@@ -92,50 +107,7 @@ class Coverage(Prdc):
 
     def compare(self, real: Tensor, fake: Tensor) -> Tensor:
         """Count the balls that are not empty."""
-        return 100 * self.covered(real, fake)
-
-
-class PrecisionReal(Precision):
-    """Precision of real images at the same count, in %: what a perfect generator scores."""
-
-    name = "precision_real"
-    of_real = True
-
-
-class RecallReal(Recall):
-    """Recall of real images at the same count, in %: what a perfect generator scores."""
-
-    name = "recall_real"
-    of_real = True
-
-
-class DensityReal(Density):
-    """Density of real images at the same count: what a perfect generator scores, 1 on average."""
-
-    name = "density_real"
-    of_real = True
-
-
-class CoverageReal(Coverage):
-    """Coverage of real images at the same count, in %: what a perfect generator scores."""
-
-    name = "coverage_real"
-    of_real = True
-
-
-class CoverageRelative(Prdc):
-    """Coverage over that of as many real images, episode by episode; 1 is as good as real."""
-
-    name = "coverage_relative"
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Divide the two coverages."""
-        real, other, samples = halves(outcome)
-        return self._defined(real, samples) / self._defined(real, other)
-
-    def compare(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return one of the two."""
-        return self.covered(real, fake)
+        return self.whole * self.inside(real, fake).any(-1).double().mean()
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

@@ -5,43 +5,42 @@ NeurIPS 2022. The features f are those of a judge that was trained on other clas
 prototype of a class is one real image that the generator did not see, p_n = f(query_{n1}).
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
 from metagen.metrics.features import Extractor
+from metagen.metrics.of_images import OfImages
 
 
-class Recognizability(Metric):
+class Recognizability(OfImages):
     r"""Share of the samples that are nearest to the prototype of their own class among all N, in %.
 
     .. math:: 100 \cdot \operatorname{mean}_{n,m} [\arg\min_{n'} \|f(s_{nm}) - p_{n'}\| = n]
 
-    100 / N is blind; what real images score is ``recognizability_real``.
+    100 / N is blind. With ``images="real"`` of the other real images of the class, NaN for Q < 2.
+
+    Args:
+        images: see :class:`~metagen.metrics.of_images.OfImages`.
     """
 
     name = "recognizability"
     unit = "%"
     needs_judge = True
-    needs_samples = True
+
+    def __init__(self, images: Literal["samples", "real"] = "samples") -> None:
+        super().__init__(images)
+        self.needs_samples = images == "samples"
 
     def measure(self, outcome: Outcome) -> Tensor:
-        """Classify samples (N, M, C, H, W)."""
+        """Classify samples (N, M, C, H, W), or query images (N, Q - 1, C, H, W)."""
+        if self.images == "real":
+            return _share(outcome, outcome.query.x[:, 1:])
         assert outcome.samples is not None
         return _share(outcome, outcome.samples)
-
-
-class RecognizabilityReal(Metric):
-    """The same of the other real images of the class: what a perfect generator scores. NaN for Q < 2."""
-
-    name = "recognizability_real"
-    unit = "%"
-    needs_judge = True
-
-    def measure(self, outcome: Outcome) -> Tensor:
-        """Classify query images (N, Q - 1, C, H, W)."""
-        return _share(outcome, outcome.query.x[:, 1:])
 
 
 class FeatureDiversity(Metric):

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metagen.config import renamed
 from metagen.config.compose import Composed, Config, compose, resolved
 from metagen.config.flat import flatten
 from metagen.config.overrides import group_of, merged, of_hydra, quoted
@@ -145,7 +146,9 @@ def _saved_choices(run: Path) -> dict[str, str]:
     """Return group -> choice as Hydra saved them; a run of which they cannot be read has none."""
     with suppress(Exception):
         choices = read_yaml(run / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
-        return {str(group): str(name) for group, name in choices.items() if name and "hydra" not in group}
+        return renamed.choices(
+            {str(g): str(name) for g, name in choices.items() if name and "hydra" not in g}
+        )
     return {}
 
 
@@ -163,7 +166,7 @@ def _saved(run: Path) -> Config:
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
         raise MetagenError(f"{run} holds no configuration (.hydra/config.yaml): name the folder of a run")
-    return saved_config(path)
+    return {str(key): value for key, value in renamed.config(saved_config(path)).items()}
 
 
 def _fitting(overrides: Sequence[str], needed: Sequence[str] = ()) -> tuple[Composed, list[str]]:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metagen.config import renamed
+
 Record = dict[str, Any]
 
 SILENT = frozenset({"seed", "vectorize", "chunk", "workers", "trainer.enable_progress_bar"})
@@ -11,8 +13,8 @@ SILENT = frozenset({"seed", "vectorize", "chunk", "workers", "trainer.enable_pro
 
 
 def overrides_of(run: Record) -> dict[str, str]:
-    """Return the overrides of a run by key."""
-    return pairs(run["overrides"])
+    """Return the overrides of a run by key, in today's names."""
+    return pairs(renamed.overrides(list(map(str, run["overrides"]))))
 
 
 def pairs(overrides: Sequence[str]) -> dict[str, str]:

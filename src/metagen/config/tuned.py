@@ -1,0 +1,87 @@
+"""The values that an experiment sets for the chosen learner, model and size, beside its own file.
+
+They come along with ``learner=NAME``, so the user is told of them: :func:`line`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from metagen.config.flat import flatten
+from metagen.config.overrides import key_of
+from metagen.config.tree import conf_dir
+
+
+class Source(NamedTuple):
+    """A line of ``conf/config.yaml`` whose file is chosen by other choices.
+
+    line:    its key among the choices; its file lies below the group that the key begins with.
+    group:   whose choice the file is for.
+    package: where the file's keys go; empty: at the top.
+    """
+
+    line: str
+    group: str
+    package: str = ""
+
+
+SOURCES = (
+    Source("family@_global_", "learner"),
+    Source("experiment@_global_", "learner"),
+    Source("experiment/.@_global_", "size"),
+    Source("family@model", "model", "model"),
+    Source("experiment@model", "model", "model"),
+)
+"""In the order in which they count: the last one wins."""
+
+
+def tuned(choices: Mapping[str, Any], config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return key -> value of all that was tuned for these choices and not overridden.
+
+    Args:
+        choices: of every group and line, as Hydra keeps them.
+        config: what was composed, as plain data: the values are those that hold.
+        overrides: of the user. A choice such as ``optimizer=adam`` overrides no value of the optimizer.
+
+    Returns:
+        Flat; a class that takes another's place has its node's key, ``optimizer`` for
+        ``optimizer._target_``.
+    """
+    given = [key for key in map(key_of, overrides) if not (conf_dir() / key).is_dir()]
+    held = flatten(config)
+    keys = dict.fromkeys(key for source in SOURCES for key in _keys(source, choices.get(source.line)))
+    return {
+        key.removesuffix("._target_"): held[key]
+        for key in keys
+        if key in held and not any(f"{key}.".startswith(f"{one}.") for one in given)
+    }
+
+
+def line(choices: Mapping[str, Any], config: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+    """Return what :func:`tuned` does in a line for the user; None where it is nothing."""
+    values = tuned(choices, config, overrides)
+    if not values:
+        return None
+    groups = dict.fromkeys(one.group for one in SOURCES if _keys(one, choices.get(one.line)))
+    names = [f"size={choices[group]}" if group == "size" else str(choices[group]) for group in groups]
+    said = ", ".join(f"{key}={_spelled(value)}" for key, value in values.items())
+    return f"tuned for {', '.join(names)} in {choices['experiment']}: {said}"
+
+
+def _keys(source: Source, choice: Any) -> list[str]:
+    """Return the keys that a file sets; a model's file also names the class whose size it is."""
+    path = Path(conf_dir(), source.line.partition("@")[0], f"{choice}.yaml")
+    if not path.is_file():
+        return []
+    keys = flatten(OmegaConf.to_container(OmegaConf.load(path)), source.package)
+    return [key for key in keys if not (source.group == "model" and key.endswith("_target_"))]
+
+
+def _spelled(value: Any) -> str:
+    """Return a value as the command line spells it."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return str(value).replace("None", "null").replace("'", "")
