@@ -18,7 +18,7 @@ Per = Literal["class", "image"]
 
 
 class Augmentation:
-    """A random map of the images (T, N, K, 1, H, W) of T episodes, a pure function of their keys.
+    """A random map of the images (T, N, K, C, H, W) of T episodes, a pure function of their keys.
 
     Args:
         per: ``"class"``: one draw for all support and query images of a class; ``"image"``: one each.
@@ -34,7 +34,7 @@ class Augmentation:
         raise NotImplementedError
 
     def groups(self, images: Tensor) -> Tensor:
-        """Return the images (G, M, H, W) with those that share a draw side by side, as channels."""
+        """Return (G, M, H, W), the channels of the images that share a draw side by side."""
         return images.flatten(0, 2) if self.per == "image" else images.flatten(0, 1).flatten(1, 2)
 
     def uniform(self, images: Tensor, key: Tensor, numbers: int) -> Tensor:
@@ -101,7 +101,7 @@ class Thicken(Augmentation):
         """Return the images with broader strokes."""
         gain = self.low + (self.high - self.low) * self.uniform(images, key, 1)
         taps = self.taps.to(images)
-        x = functional.conv2d(images.flatten(0, 2), taps.reshape(1, 1, 1, 5), padding=(0, 2))
+        x = functional.conv2d(images.flatten(0, 3).unsqueeze(1), taps.reshape(1, 1, 1, 5), padding=(0, 2))
         x = functional.conv2d(x, taps.reshape(1, 1, 5, 1), padding=(2, 0))
         x = self.groups(x.reshape(images.shape)) * gain[:, :, None, None]
         return x.clamp(max=1).reshape(images.shape)

@@ -1,5 +1,6 @@
 """Images of a bank as one gather wants them."""
 
+import math
 from functools import cached_property
 from typing import Protocol
 
@@ -27,7 +28,7 @@ class Turning:
 
     def __init__(self, images: Tensor, copies: int) -> None:
         self._flat = images.flatten(1)
-        self._permutations = pixels.symmetries(images.shape[-1]) if copies > 1 else None
+        self._permutations = pixels.symmetries(images.shape[-1], images.shape[1]) if copies > 1 else None
 
     def take(self, rows: Tensor, symmetry: Tensor) -> Tensor:
         """Return images ``rows`` (B, K), each group under ``symmetry`` (B,): float32 (B, K, P) in [0, 1]."""
@@ -56,16 +57,17 @@ class Turned:
 
     @cached_property
     def _packed(self) -> Tensor:
-        m, h, w = self._images.shape
-        packed = torch.empty((self._copies, m, h * w + 8), dtype=torch.uint8)
-        packed[..., h * w :] = torch.tensor([1 / 255, 0.0]).view(torch.uint8)
+        m, *shape = self._images.shape
+        p = math.prod(shape)
+        packed = torch.empty((self._copies, m, p + 8), dtype=torch.uint8)
+        packed[..., p:] = torch.tensor([1 / 255, 0.0]).view(torch.uint8)
         for copy, turned in zip(packed, pixels.turns(self._images), strict=False):
-            copy[:, : h * w].unflatten(1, (h, w)).copy_(turned)
+            copy[:, :p].unflatten(1, shape).copy_(turned)
         return packed.flatten(0, 1)
 
 
 def table(images: Tensor, symmetries: bool) -> Table:
-    """Return the faster table of images (M, H, W) that fits into ``LIMIT`` bytes."""
+    """Return the faster table of images (M, C, H, W) that fits into ``LIMIT`` bytes."""
     copies = 8 if symmetries else 1
     fits = copies * images.numel() <= LIMIT and hasattr(torch.ops.quantized, _LOOKUP)
     return (Turned if fits else Turning)(images, copies)
