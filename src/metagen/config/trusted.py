@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Dataset
 
 from metagen.errors import MetagenError
 from metagen.variables import ALLOW
@@ -24,6 +25,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "lightning": (L.Trainer, Strategy, Profiler),
     "metagen.training.parallel": (Strategy,),
     "metagen.data": (object,),
+    "torchvision.datasets": (Dataset,),
     "metagen.models": (object,),
     "metagen.learners": (object,),
     "metagen.metrics": (object,),
