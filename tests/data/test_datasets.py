@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("cache")
 CONF = Path(__file__).parents[2] / "conf" / "data"
 # What they wrap would be downloaded: see their own tests.
 WRAPPED = ("torch_dataset", "hub")
-FOLDERS = ("folder",)
+FOLDERS = {"folder": ".", "mini_imagenet": "mini_imagenet"}
+NAMES = dict.fromkeys(("cifar_fs", "fc100", "cifar100_fsdm"), "cifar100")
 MNIST_FILES = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -53,8 +54,9 @@ def test_every_config_makes_its_data_set(name, monkeypatch, tmp_path):
     monkeypatch.setenv("METAGEN_DATA", str(tmp_path))
     node = OmegaConf.load(CONF / f"{name}.yaml")
     data = instantiate(node)
-    assert data.name == (tmp_path.name if name in FOLDERS else name)
-    assert data.root == tmp_path
+    root = tmp_path / FOLDERS.get(name, ".")
+    assert data.name == (root.name if name in FOLDERS else NAMES.get(name, name))
+    assert data.root == root
     assert data.size == node.size
     assert data.channels == node.channels
 

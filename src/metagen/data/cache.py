@@ -88,7 +88,7 @@ def _point(banks: Path, key: str, place: str, bank: str) -> None:
     except MetagenError as error:
         _LOG.warning("cache %s could not be written: %s", banks, error)
         return
-    pointers = {path: _pointer(path) for path in banks.glob("*.json") if path.stem != key}
+    pointers = {path: pointed(path) for path in banks.glob("*.json") if path.stem != key}
     stale = {path: entry["bank"] for path, entry in pointers.items() if entry.get("place") == place}
     for path in stale:
         path.unlink(missing_ok=True)
@@ -97,7 +97,8 @@ def _point(banks: Path, key: str, place: str, bank: str) -> None:
         (banks / Path(old).name).unlink(missing_ok=True)
 
 
-def _pointer(path: Path) -> dict[str, str]:
+def pointed(path: Path) -> dict[str, str]:
+    """Return bank and place of a file that names a bank; nothing where it is damaged."""
     try:
         entry = json.loads(path.read_text())
         return {"bank": str(entry["bank"]), "place": str(entry["place"])}

@@ -77,6 +77,11 @@ class Dataset:
         key = caches.fingerprint(params, sources)
         return caches.cached(caches.folder(self.cache), self.name, key, digest, self.stream)
 
+    @property
+    def committed(self) -> bool:
+        """Whether the split by class is in a file, and not drawn or read from the data."""
+        return shares_of(self.split) is None
+
     def class_split(self, bank: Bank) -> Split:
         """Return which classes of the bank are trained on, validated on and tested on."""
         shares = shares_of(self.split)
