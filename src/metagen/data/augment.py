@@ -15,6 +15,7 @@ from metagen.errors import MetagenError
 from metagen.functional import rng
 
 Per = Literal["class", "image"]
+Padding = Literal["zeros", "border", "reflection"]
 
 
 class Augmentation:
@@ -49,7 +50,8 @@ class Warp(Augmentation):
     .. math:: A = R(t) \begin{pmatrix} s_x & h \\ 0 & s_y \end{pmatrix}
 
     with t ~ N(0, turn^2) in radians, h ~ N(0, shear^2), log s_x and log s_y ~ N(0, scale^2) and
-    b ~ N(0, shift^2) in pixels.
+    b ~ N(0, shift^2) in pixels. What lies outside is background (``padding="zeros"``), or for photographs the
+    image's border or its mirror image (``"border"``, ``"reflection"``).
     """
 
     def __init__(
@@ -59,8 +61,12 @@ class Warp(Augmentation):
         scale: float = 0.1,
         shift: float = 0.5,
         per: Per = "class",
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__(per)
+        if padding not in ("zeros", "border", "reflection"):
+            raise MetagenError(f"augment: padding={padding}: expected zeros, border or reflection")
+        self.padding = padding
         if min(turn, shear, scale, shift) < 0:
             raise MetagenError("augment: turn, shear, scale and shift are standard deviations, 0 or more")
         self.turn, self.shear, self.scale, self.shift = turn, shear, scale, shift
@@ -76,7 +82,8 @@ class Warp(Augmentation):
         grid = functional.affine_grid(
             torch.stack(rows, -1).reshape(-1, 2, 3), list(groups.shape), align_corners=False
         )
-        return functional.grid_sample(groups, grid, align_corners=False).reshape(images.shape)
+        warped = functional.grid_sample(groups, grid, padding_mode=self.padding, align_corners=False)
+        return warped.reshape(images.shape)
 
 
 class Thicken(Augmentation):
