@@ -30,6 +30,8 @@ def read(path: Path, size: int, channels: int, fit: Fit = "crop") -> Tensor:
     Raises:
         MetagenError: why it cannot be read, without its name.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise MetagenError("no file")
     if path.suffix.lower() in UNREAD:
         raise MetagenError(f"a {path.suffix[1:].upper()} file; save it as PNG or JPEG")
     try:
