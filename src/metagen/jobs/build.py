@@ -121,10 +121,10 @@ def _check_parts(config: Config) -> None:
         raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
 
 
-def _channels(node: Mapping[str, Any]) -> int:
+def _channels(node: Mapping[str, Any]) -> Any:
     """Return how many channels the images of a data set will have, before they are loaded."""
     found = node.get("channels")
-    return int(found or getattr(resolve(node["_target_"], "data"), "default_channels", 1))
+    return found or getattr(resolve(node["_target_"], "data"), "default_channels", 1)
 
 
 def load_data(cfg: Mapping[str, Any]) -> EpisodeData:
