@@ -73,7 +73,11 @@ def assert_runs(line, found, before=()):
     for picked in zipped(overrides):
         cfg = composed(*(before if command in ("evaluate", "reproduce", "generate") else ()), *picked, found)
         check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
-    if command != "train" or "--resume" in words:
+    if command == "cache":
+        # Of an empty cache, not of the developer's.
+        named = any(not word.startswith("-") for word in words)
+        assert cli.run([command, *words, "--cache", "empty"]) == int(named)
+    elif command != "train" or "--resume" in words:
         # Its folders are not there: that, and nothing else, is what it must say.
         assert cli.run([command, *words]) == 1
 

@@ -14,10 +14,10 @@ from PIL import Image
 from metagen.data.bank import Bank
 
 
-def toy_bank(counts=(7, 9, 6, 12, 8), held=0, size=4, name="toy"):
+def toy_bank(counts=(7, 9, 6, 12, 8), held=0, size=4, name="toy", channels=1):
     """A bank of random images; the last ``held`` of each class are held out."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (sum(counts), size, size), generator=generator).byte()
+    images = torch.randint(256, (sum(counts), channels, size, size), generator=generator).byte()
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     parts = [torch.arange(n) >= n - held for n in counts]
     return Bank(name, images, labels, tuple("abcdefghijklmnopqrstuvwxyz"[: len(counts)]), torch.cat(parts))

@@ -27,7 +27,7 @@ def test_counts_and_offsets():
 def test_build_sorts_by_class_and_keeps_the_order_within():
     held = torch.tensor([True, False, False, True])
     bank = Bank.build("toy", parts()["images"], torch.tensor([1, 0, 1, 0]), ["a", "b"], held)
-    assert bank.images[:, 0, 0].tolist() == [4, 12, 0, 8]
+    assert bank.images[:, 0, 0, 0].tolist() == [4, 12, 0, 8]
     assert bank.held.tolist() == [False, True, True, False]
 
 
@@ -46,6 +46,7 @@ def test_sha256_depends_on_images_and_labels():
     [
         {"images": torch.zeros(4, 2, 2)},
         {"images": torch.zeros(4, 2, 3).byte()},
+        {"images": torch.zeros(4, 2, 2, 2).byte()},
         {"images": torch.zeros(4, 2).byte()},
         {"labels": torch.tensor([0, 1, 0, 1])},
         {"labels": torch.tensor([0, 0, 0, 0])},
@@ -59,3 +60,20 @@ def test_what_does_not_fit_is_refused(changes):
     with pytest.raises(MetagenError, match=r"bank 'toy': expected .*, found") as error:
         Bank(**parts(**changes))
     assert "\n" not in str(error.value)
+
+
+def test_the_checksum_of_grey_images_is_that_of_their_shape_without_channels():
+    """Records of grey data name them by it."""
+    bank = Bank(**parts())
+    digest = hashlib.sha256(b"(4, 2, 2)" + parts()["images"].numpy().tobytes())
+    digest.update(bank.labels.numpy().tobytes())
+    assert bank.sha256 == digest.hexdigest()
+    assert bank.images.shape == (4, 1, 2, 2)
+    assert bank.sha256 == Bank(**parts(images=parts()["images"].unsqueeze(1))).sha256
+
+
+def test_a_bank_in_colour():
+    images = torch.randint(256, (4, 3, 2, 2), generator=torch.Generator().manual_seed(0)).byte()
+    bank = Bank(**parts(images=images))
+    assert (bank.channels, bank.size) == (3, 2)
+    assert bank.sha256 != Bank(**parts(images=images.flip(1))).sha256

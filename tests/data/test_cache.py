@@ -1,49 +1,103 @@
 import errno
+import json
 import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
 
-import numpy as np
 import pytest
 import torch
 from data_samples import toy_bank
 
+from metagen.data import bank_file
 from metagen.data import cache as caches
+from metagen.data.bank_file import Labelled
 from metagen.errors import MetagenError
 
 
 class Reader:
-    def __init__(self):
-        self.calls = 0
+    """Streams a bank in two parts and counts how often."""
+
+    def __init__(self, bank=None):
+        self.calls, self.bank = 0, bank or toy_bank(held=2)
 
     def __call__(self):
         self.calls += 1
-        return toy_bank(held=2)
+        yield from self.bank.images.split(20)
+        return Labelled(self.bank.labels, self.bank.names, self.bank.held)
 
 
 def same(a, b):
     return (a.name, a.names, a.sha256) == (b.name, b.names, b.sha256) and torch.equal(a.held, b.held)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "some" / "folder" / "toy.npz"
+def load(folder, read, key="key", place="here"):
+    return caches.cached(folder, "toy", key, place, read)
 
 
-def test_second_load_reads_the_cache(path):
-    read = Reader()
-    first, second = (caches.cached(path, "key", read) for _ in range(2))
+def banks(folder):
+    return sorted(folder.glob("banks/*.bank"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_second_load_reads_the_cache(tmp_path, channels):
+    read = Reader(toy_bank(held=2, channels=channels))
+    first, second = (load(tmp_path, read) for _ in range(2))
     assert read.calls == 1
     assert same(first, second)
-    assert [file.name for file in path.parent.iterdir()] == ["toy.npz"]
+    assert same(first, read.bank)
+    assert torch.equal(second.images, read.bank.images)
+    assert len(list((tmp_path / "banks").iterdir())) == 2, "the bank, and the key that names it"
 
 
-def test_cache_needs_no_pickle(path):
-    caches.cached(path, "key", Reader())
-    with np.load(path, allow_pickle=False) as file:
-        assert all(file[name].dtype != object for name in file.files)
+def test_equal_content_is_kept_once(tmp_path):
+    """The same digits, read from two folders."""
+    for key, place in (("one", "here"), ("two", "there")):
+        load(tmp_path, Reader(), key, place)
+    assert len(banks(tmp_path)) == 1
+    assert bank_file.checksum(toy_bank(held=2))[:16] in banks(tmp_path)[0].name
+
+
+def test_what_was_read_from_the_same_place_before_is_removed(tmp_path):
+    old, new = Reader(), Reader(toy_bank((7, 7)))
+    load(tmp_path, old, "old")
+    load(tmp_path, old, "other", "elsewhere")
+    load(tmp_path, new, "new")
+    assert len(banks(tmp_path)) == 2, "the old one is still used elsewhere"
+    load(tmp_path, new, "newer", "elsewhere")
+    assert [bank_file.describe(path)["names"] for path in banks(tmp_path)] == [["a", "b"]]
+
+
+def test_without_a_key_nothing_stays(tmp_path):
+    read = Reader()
+    bank = load(tmp_path, read, None)
+    assert same(bank, read.bank)
+    assert torch.equal(bank.images, read.bank.images)
+    assert list((tmp_path / "banks").iterdir()) == []
+
+
+def test_the_images_are_mapped_not_read(tmp_path):
+    """40 MiB of images take no memory but the page cache."""
+    big = Reader(toy_bank((40,) * 16, size=256))
+    load(tmp_path, big)
+    code = (
+        "import sys, torch; from pathlib import Path; from metagen.data import bank_file\n"
+        "def held():\n"
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return next(int(line.split()[1]) for line in lines if line.startswith('RssAnon'))\n"
+        "before = held(); bank = bank_file.read(Path(sys.argv[1])); bank.images.sum(); print(held() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(banks(tmp_path)[0])], capture_output=True, check=True
+    )
+    assert big.bank.images.numel() == 640 * 2**16
+    assert int(done.stdout) < 10_000, "kB of memory of its own"
 
 
 def truncate(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    os.truncate(path, path.stat().st_size // 2)
 
 
 def empty(path):
@@ -56,33 +110,60 @@ def flip(path):
     path.write_bytes(data)
 
 
-def forge(path):
-    """Valid npz, other content."""
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["held"] = ~arrays["held"]
-    np.savez(path, **arrays)
+def flip_held(path):
+    """Another held image: the images' checksum stays."""
+    m = len(toy_bank().images)
+    data = bytearray(path.read_bytes())
+    data[m * 16 + m * 8] ^= 1
+    path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, forge])
-def test_damaged_cache_is_rebuilt(path, damage, caplog):
+def remove(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, flip_held, remove])
+def test_damaged_cache_is_rebuilt(tmp_path, damage, caplog):
     read = Reader()
-    caches.cached(path, "key", read)
-    damage(path)
-    assert same(caches.cached(path, "key", read), toy_bank(held=2))
+    load(tmp_path, read)
+    damage(banks(tmp_path)[0])
+    assert same(load(tmp_path, read), toy_bank(held=2))
     assert read.calls == 2
     assert "will be rebuilt" in caplog.text
-    caches.cached(path, "key", read)
+    load(tmp_path, read)
     assert read.calls == 2
 
 
-def test_stale_cache_is_rebuilt(path, tmp_path):
+def test_a_damaged_key_is_rebuilt(tmp_path, caplog):
+    read = Reader()
+    load(tmp_path, read)
+    (tmp_path / "banks" / "key.json").write_text("{")
+    assert same(load(tmp_path, read), read.bank)
+    assert read.calls == 2
+    assert json.loads((tmp_path / "banks" / "key.json").read_text())["bank"] == banks(tmp_path)[0].name
+
+
+def test_a_large_file_is_checked_on_demand(tmp_path, monkeypatch):
+    load(tmp_path, Reader())
+    path = banks(tmp_path)[0]
+    monkeypatch.setattr(bank_file, "CHECKED", 100)
+    assert bank_file.read(path).sha256 == toy_bank().sha256
+    flip(path)
+    bank_file.read(path)
+    with pytest.raises(ValueError, match="checksum"):
+        bank_file.read(path, check=True)
+    truncate(path)
+    with pytest.raises(ValueError, match="end"):
+        bank_file.read(path)
+
+
+def test_stale_cache_is_rebuilt(tmp_path):
     source, read = tmp_path / "source", Reader()
     keys = []
     for content in ("one", "three"):
         source.write_text(content)
         keys.append(caches.fingerprint({"size": 28}, [source]))
-        caches.cached(path, keys[-1], read)
+        load(tmp_path, read, keys[-1])
     assert read.calls == 2
     assert keys[0] != keys[1] != caches.fingerprint({"size": 32}, [source])
 
@@ -90,29 +171,34 @@ def test_stale_cache_is_rebuilt(path, tmp_path):
 def test_unwritable_folder_is_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     with caplog.at_level(logging.WARNING):
-        bank = caches.cached(tmp_path / "file" / "toy.npz", "key", Reader())
+        bank = load(tmp_path / "file", Reader())
     assert same(bank, toy_bank(held=2))
-    assert "cannot write" in caplog.text
+    assert "could not be written" in caplog.text
 
 
-def test_full_disk_is_a_warning_and_leaves_nothing(path, monkeypatch, caplog):
-    def full(file, **arrays):
-        file.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_full_disk_is_a_warning_and_leaves_nothing(tmp_path, caplog):
+    """A limit of the file's size stands for the end of the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    try:
+        bank = load(tmp_path, Reader())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert same(bank, toy_bank(held=2))
+    assert os.strerror(errno.EFBIG) in caplog.text
+    assert list((tmp_path / "banks").iterdir()) == []
 
-    monkeypatch.setattr(np, "savez", full)
-    assert same(caches.cached(path, "key", Reader()), toy_bank(held=2))
-    assert "No space left on device" in caplog.text
-    assert not path.parent.exists()
 
-
-def test_errors_of_the_source_are_not_hidden(path):
+def test_errors_of_the_source_are_not_hidden(tmp_path):
     def read():
+        yield toy_bank().images[:3]
         raise MetagenError("corrupt")
 
     with pytest.raises(MetagenError, match="corrupt"):
-        caches.cached(path, "key", read)
-    assert not path.exists()
+        load(tmp_path, read)
+    assert list((tmp_path / "banks").iterdir()) == []
 
 
 def test_folder_from_argument_environment_and_home(monkeypatch, tmp_path):

@@ -22,6 +22,10 @@ pytest_plugins = ["data_fixtures"]
 pytestmark = pytest.mark.usefixtures("cache")
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
+# What they wrap would be downloaded: see their own tests.
+WRAPPED = ("torch_dataset", "hub")
+FOLDERS = {"folder": ".", "mini_imagenet": "mini_imagenet"}
+NAMES = dict.fromkeys(("cifar_fs", "fc100", "cifar100_fsdm"), "cifar100")
 MNIST_FILES = [
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -46,19 +50,25 @@ def message(load):
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in CONF.glob("*.yaml")} - {*WRAPPED}))
 def test_every_config_makes_its_data_set(name, monkeypatch, tmp_path):
     monkeypatch.setenv("METAGEN_DATA", str(tmp_path))
-    data = instantiate(OmegaConf.load(CONF / f"{name}.yaml"))
-    assert data.name == name
-    assert data.root == tmp_path
-    assert data.size == 28
+    node = OmegaConf.load(CONF / f"{name}.yaml")
+    data = instantiate(node)
+    root = tmp_path / FOLDERS.get(name, ".")
+    assert data.name == (root.name if name in FOLDERS else NAMES.get(name, name))
+    assert data.root == root
+    assert data.size == node.size
+    assert data.channels == node.channels
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
         ({"size": 0}, "data.size is 0"),
+        ({"size": 129}, "expected an integer from 8 to 128"),
+        ({"channels": 2}, "data.channels is 2"),
+        ({"split": "0.7/0.2/0.2"}, "add up to 1"),
         ({"size": "28"}, "data.size is '28'"),
         ({"root": None}, "data.root is None"),
         ({"split": "digit_789"}, "did you mean 'digits_789'"),
@@ -70,14 +80,14 @@ def test_bad_arguments(options, text):
 
 def test_digits():
     bank = Digits().load()
-    assert bank.images.shape == (1797, 28, 28)
+    assert bank.images.shape == (1797, 1, 28, 28)
     assert bank.names == tuple("0123456789")
     assert bank.images.max() == 255
     for label in range(10):
         held = bank.held[bank.labels == label]
         assert held.nonzero()[:, 0].tolist() == list(range(4, len(held), 5))
     assert Digits().load().sha256 == bank.sha256
-    assert Digits(size=8).load().images.shape == (1797, 8, 8)
+    assert Digits(size=8).load().images.shape == (1797, 1, 8, 8)
 
 
 @pytest.fixture
@@ -95,13 +105,13 @@ def test_mnist_and_siblings_from_raw_files(tmp_path, cls):
     assert bank.counts.tolist() == [6] * 10
     assert bank.held.sum() == 20
     expected = np.concatenate([arrays[0][arrays[1] == 3], arrays[2][arrays[3] == 3]])
-    assert (bank.images[bank.labels == 3].numpy() == expected).all()
+    assert (bank.images[bank.labels == 3, 0].numpy() == expected).all()
     assert bank.held[bank.labels == 3].tolist() == [False] * 4 + [True] * 2
 
 
 @pytest.mark.real_data
 def test_real_mnist(real_mnist):
-    assert real_mnist.images.shape == (70_000, 28, 28)
+    assert real_mnist.images.shape == (70_000, 1, 28, 28)
     assert real_mnist.held.sum() == 10_000
     assert real_mnist.counts[:3].tolist() == [6903, 7877, 6990]
 
@@ -292,7 +302,7 @@ def test_corrupt_omniglot(tmp_path, monkeypatch, damage):
 
 @pytest.mark.real_data
 def test_real_omniglot(real_omniglot):
-    assert real_omniglot.images.shape == (32_460, 28, 28)
+    assert real_omniglot.images.shape == (32_460, 1, 28, 28)
     assert len(real_omniglot.names) == 1623
     assert 0.07 < real_omniglot.images.float().mean() / 255 < 0.09
 

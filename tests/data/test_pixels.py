@@ -1,5 +1,7 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from metagen.data import pixels
 from metagen.functional import rng
@@ -67,3 +69,21 @@ def test_binarize():
     assert set(noisy.unique().tolist()) == {0, 1}
     assert torch.allclose(noisy.mean((0, 1)), x[0, 0], atol=0.02)
     assert torch.equal(noisy, pixels.binarize(x, "bernoulli", key))
+
+
+def test_resize_takes_each_channel_by_itself():
+    x = images(5, 3, 40, 40)
+    whole = pixels.resize(x, 16)
+    assert whole.shape == (5, 3, 16, 16)
+    assert all(torch.equal(whole[:, c], pixels.resize(x[:, c], 16)) for c in range(3))
+
+
+def test_grey_becomes_colour_and_back():
+    grey = images(3, 6, 6)
+    colour = pixels.channeled(grey, 3)
+    assert colour.shape == (3, 3, 6, 6)
+    assert torch.equal(colour[:, 0], grey)
+    assert torch.equal(pixels.channeled(colour, 1)[:, 0], grey)
+    rgb = images(4, 3, 8, 8)
+    pil = [np.asarray(Image.fromarray(x.permute(1, 2, 0).numpy()).convert("L")) for x in rgb]
+    assert np.array_equal(pixels.channeled(rgb, 1)[:, 0].numpy(), np.stack(pil))

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import pytest
 
-from metagen.data.split import Split
+from metagen.data.split import Split, shares_of
 from metagen.errors import MetagenError
 
 pytest_plugins = ["data_fixtures"]
@@ -131,3 +131,25 @@ def test_explicit_training_classes_stay():
 def test_a_list_of_names_is_wanted(bad):
     with pytest.raises(MetagenError, match=r"task\.test_classes"):
         SPLIT.override(DIGITS, test=bad)
+
+
+def test_shares_are_dealt_out_by_the_names_alone():
+    names = [f"class {i}" for i in range(2000)]
+    split = Split.by_shares(names, (0.7, 0.1, 0.2))
+    assert [abs(n - e) < 60 for n, e in zip(sizes(split), (1400, 200, 400), strict=True)] == [True] * 3
+    fewer = Split.by_shares(names[::3], (0.7, 0.1, 0.2))
+    assert set(fewer.test) == set(split.test) & set(names[::3])
+    assert set(fewer.val) == set(split.val) & set(names[::3])
+    assert Split.by_shares(["class 0"], (0.2800, 0.7200, 0)).val == ("class 0",)
+
+
+@pytest.mark.parametrize("text", ["digits_789", "0.7", "a/b/c", "splits/a/b.json", "0.7/0.3"])
+def test_what_is_no_shares(text):
+    assert shares_of(text) is None
+
+
+def test_shares():
+    assert shares_of("0.7/.1/0.2") == (0.7, 0.1, 0.2)
+    assert shares_of("1/0/0") == (1, 0, 0)
+    with pytest.raises(MetagenError, match="add up to 1"):
+        shares_of("7/1/2")

@@ -8,9 +8,10 @@ from metagen.data.stream import AHEAD, EpisodeStream
 from metagen.data.table import Turned, Turning
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("copies", [1, 8])
-def test_both_tables_give_the_same_bits(copies):
-    images = torch.arange(256 * 25).remainder(256).byte().reshape(256, 5, 5)
+def test_both_tables_give_the_same_bits(copies, channels):
+    images = torch.arange(256 * 25 * channels).remainder(256).byte().reshape(256, channels, 5, 5)
     rows = torch.randint(256, (40, 3), generator=torch.Generator().manual_seed(0))
     symmetry = torch.arange(40) % copies
     turned, turning = (kind(images, copies).take(rows, symmetry) for kind in (Turned, Turning))

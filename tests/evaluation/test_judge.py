@@ -54,7 +54,12 @@ def bank(held: bool = True, sha256: str = "a") -> SimpleNamespace:
         image[3 * label : 3 * label + 2] = 230
     mask = np.arange(120) >= (90 if held else 120)
     return SimpleNamespace(
-        name="bars", images=images, labels=labels, names=("top", "mid", "low"), held=mask, sha256=sha256
+        name="bars",
+        images=images[:, None],
+        labels=labels,
+        names=("top", "mid", "low"),
+        held=mask,
+        sha256=sha256,
     )
 
 
@@ -68,7 +73,7 @@ def test_learns_and_is_tested_on_held_images(tmp_path: Path, held: bool) -> None
     got = judge(tmp_path).fit(data)
     assert got.accuracy == 100
     assert got.classes == ("top", "mid", "low")
-    logits = got(torch.from_numpy(data.images[:5, None]).float() / 255)
+    logits = got(torch.from_numpy(data.images[:5]).float() / 255)
     assert logits.shape == (5, 3)
     assert not logits.requires_grad
     assert logits.argmax(-1).tolist() == [0, 1, 2, 0, 1]
@@ -77,7 +82,7 @@ def test_learns_and_is_tested_on_held_images(tmp_path: Path, held: bool) -> None
 def test_logits_are_linear_in_the_features(tmp_path: Path) -> None:
     data = bank()
     got = judge(tmp_path).fit(data)
-    x = torch.from_numpy(data.images).repeat(9, 1, 1)[:, None].double() / 255  # more than goes at once
+    x = torch.from_numpy(data.images).repeat(9, 1, 1, 1).double() / 255  # more than goes at once
     features = got.features(x)
     assert features.shape == (1080, 16)
     assert not features.requires_grad

@@ -30,7 +30,7 @@ def test_new_classes_are_told_apart_better_than_by_chance(trained):
 
 
 def test_features_of_an_image_do_not_depend_on_the_others(trained):
-    x = BANK.images[:6, None].float() / 255
+    x = BANK.images[:6].float() / 255
     together, alone = trained[0].features(x), trained[0].features(x[2:3])
     assert torch.allclose(together[2:3], alone, atol=1e-5)
 
@@ -39,7 +39,7 @@ def test_weights_come_from_the_cache(trained, monkeypatch):
     monkeypatch.setattr(ProtoNetJudge, "_learn", lambda *args: pytest.fail("trained again"))
     again = judge(trained[1], ways=7).fit(BANK, TESTED)
     assert again.accuracy == trained[0].accuracy
-    x = BANK.images[:3, None].float() / 255
+    x = BANK.images[:3].float() / 255
     assert torch.equal(again.features(x), trained[0].features(x))
 
 

@@ -21,7 +21,7 @@ def shots(x):
 
 def images(label, rows):
     found = (BANK.labels == label).nonzero()[rows, 0]
-    return (BANK.images[found].float() / 255)[None, :, None]
+    return (BANK.images[found].float() / 255)[None, :]
 
 
 def outcome(samples, label=3):
@@ -60,7 +60,7 @@ def test_without_other_images_it_is_refused():
 
 def test_others_are_disjoint_and_of_other_classes():
     learn, test = others(BANK, {"3"}, each=10)
-    assert learn.shape == test.shape == (9, 10, 1, *BANK.images.shape[1:])
+    assert learn.shape == test.shape == (9, 10, *BANK.images.shape[1:])
     for one, two in zip(learn, test, strict=True):
         assert not (one[:, None] == two[None]).flatten(2).all(-1).any()
     with pytest.raises(MetagenError, match="all classes"):

@@ -97,6 +97,26 @@ def listing(argv: list[str]) -> int:
     return 0
 
 
+def cache(argv: list[str]) -> int:
+    """Do ``metagen cache``."""
+    parser = Parser(
+        "metagen cache", description="What is kept of data sets and judges, so that it is made once."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these data sets or files (default: all)"
+    )
+    parser.add_argument("--clear", action="store_true", help="remove them; they are made again when needed")
+    parser.add_argument("--check", action="store_true", help="read them through and compare their checksums")
+    parser.add_argument("--cache", metavar="DIR", help="(default: $METAGEN_CACHE, else ~/.cache/metagen)")
+    args = parser.parse_intermixed_args(argv)
+    if args.clear and args.check:
+        parser.error("--clear and --check do not go together: leave one of them out")
+    from metagen.jobs import cache as job
+
+    echo(job.clear(args.cache, args.names) if args.clear else job.listing(args.cache, args.names, args.check))
+    return 0
+
+
 def demo(argv: list[str]) -> int:
     """Do ``metagen demo``."""
     parser = Parser("metagen demo", description="A page on which you draw a symbol and see new images of it.")

@@ -27,6 +27,7 @@ metagen: experiments in meta-learning for image generation
                                          folders, and a page with --out; with --x KEY metrics over
                                          that override (see compare --help)
   metagen list [DIR ...]                 all runs below these folders, finished or not
+  metagen cache [--clear] [NAME ...]     what is kept of data sets and judges; take it away
   metagen demo RUN [RUN ...]             a page on which you draw a symbol and see new ones
 
   metagen COMMAND --help                 the options of a command
@@ -62,6 +63,7 @@ def _dispatch(argv: list[str]) -> int:
         "generate": commands.generate,
         "compare": commands.compare,
         "list": commands.listing,
+        "cache": commands.cache,
         "demo": commands.demo,
     }
     if not argv or argv[0] in ("-h", "--help", "help"):

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import Dataset
 
 from metagen.config.allowed import allowed
 from metagen.console import printable
@@ -25,6 +26,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "lightning": (L.Trainer, Strategy, Profiler),
     "metagen.training.parallel": (Strategy,),
     "metagen.data": (object,),
+    "torchvision.datasets": (Dataset,),
     "metagen.models": (object,),
     "metagen.learners": (object,),
     "metagen.metrics": (object,),

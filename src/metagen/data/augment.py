@@ -15,10 +15,11 @@ from metagen.errors import MetagenError
 from metagen.functional import rng
 
 Per = Literal["class", "image"]
+Padding = Literal["zeros", "border", "reflection"]
 
 
 class Augmentation:
-    """A random map of the images (T, N, K, 1, H, W) of T episodes, a pure function of their keys.
+    """A random map of the images (T, N, K, C, H, W) of T episodes, a pure function of their keys.
 
     Args:
         per: ``"class"``: one draw for all support and query images of a class; ``"image"``: one each.
@@ -34,7 +35,7 @@ class Augmentation:
         raise NotImplementedError
 
     def groups(self, images: Tensor) -> Tensor:
-        """Return the images (G, M, H, W) with those that share a draw side by side, as channels."""
+        """Return (G, M, H, W), the channels of the images that share a draw side by side."""
         return images.flatten(0, 2) if self.per == "image" else images.flatten(0, 1).flatten(1, 2)
 
     def uniform(self, images: Tensor, key: Tensor, numbers: int) -> Tensor:
@@ -49,7 +50,8 @@ class Warp(Augmentation):
     .. math:: A = R(t) \begin{pmatrix} s_x & h \\ 0 & s_y \end{pmatrix}
 
     with t ~ N(0, turn^2) in radians, h ~ N(0, shear^2), log s_x and log s_y ~ N(0, scale^2) and
-    b ~ N(0, shift^2) in pixels.
+    b ~ N(0, shift^2) in pixels. What lies outside is background (``padding="zeros"``), or for photographs the
+    image's border or its mirror image (``"border"``, ``"reflection"``).
     """
 
     def __init__(
@@ -59,8 +61,12 @@ class Warp(Augmentation):
         scale: float = 0.1,
         shift: float = 0.5,
         per: Per = "class",
+        padding: Padding = "zeros",
     ) -> None:
         super().__init__(per)
+        if padding not in ("zeros", "border", "reflection"):
+            raise MetagenError(f"augment: padding={padding}: expected zeros, border or reflection")
+        self.padding = padding
         if min(turn, shear, scale, shift) < 0:
             raise MetagenError("augment: turn, shear, scale and shift are standard deviations, 0 or more")
         self.turn, self.shear, self.scale, self.shift = turn, shear, scale, shift
@@ -76,7 +82,8 @@ class Warp(Augmentation):
         grid = functional.affine_grid(
             torch.stack(rows, -1).reshape(-1, 2, 3), list(groups.shape), align_corners=False
         )
-        return functional.grid_sample(groups, grid, align_corners=False).reshape(images.shape)
+        warped = functional.grid_sample(groups, grid, padding_mode=self.padding, align_corners=False)
+        return warped.reshape(images.shape)
 
 
 class Thicken(Augmentation):
@@ -101,7 +108,7 @@ class Thicken(Augmentation):
         """Return the images with broader strokes."""
         gain = self.low + (self.high - self.low) * self.uniform(images, key, 1)
         taps = self.taps.to(images)
-        x = functional.conv2d(images.flatten(0, 2), taps.reshape(1, 1, 1, 5), padding=(0, 2))
+        x = functional.conv2d(images.flatten(0, 3).unsqueeze(1), taps.reshape(1, 1, 1, 5), padding=(0, 2))
         x = functional.conv2d(x, taps.reshape(1, 1, 5, 1), padding=(2, 0))
         x = self.groups(x.reshape(images.shape)) * gain[:, :, None, None]
         return x.clamp(max=1).reshape(images.shape)

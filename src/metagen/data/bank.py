@@ -1,4 +1,4 @@
-"""All images of a data set in memory, grouped by class."""
+"""All images of a data set, in memory or mapped from a file, grouped by class."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,13 +10,18 @@ from torch import Tensor
 
 from metagen.errors import MetagenError
 
+CHANNELS = (1, 3)
+"""What a pixel may have: a grey level, or red, green and blue."""
+_CHUNK = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Images, ink = 255 on 0, sorted by class.
+    """Images sorted by class; drawings have ink = 255 on 0.
 
     name:   the data set.
-    images: (M, H, W) uint8, H = W.
+    images: (M, C, H, W) uint8, H = W, one channel (grey) or three (red, green, blue); (M, H, W) is taken
+            for one channel.
     labels: (M,) int64, ascending; ``names[labels[m]]`` is the class of image m.
     names:  the C class names; every class has at least one image.
     held:   (M,) bool, the published test part (all False where there is none).
@@ -32,9 +37,11 @@ class Bank:
     held: Tensor
 
     def __post_init__(self) -> None:
-        m = len(self.images)
-        square = self.images.ndim == 3 and self.images.shape[1] == self.images.shape[2]
-        self._require(square, "square images (M, H, W)", f"shape {tuple(self.images.shape)}")
+        if self.images.ndim == 3:
+            object.__setattr__(self, "images", self.images.unsqueeze(1))
+        m, shape = len(self.images), tuple(self.images.shape)
+        good = len(shape) == 4 and shape[1] in CHANNELS and shape[2] == shape[3]
+        self._require(good, "square images (M, C, H, W) with C = 1 or 3", f"shape {shape}")
         for field, dtype in (("images", torch.uint8), ("labels", torch.int64), ("held", torch.bool)):
             value = getattr(self, field)
             self._require(value.dtype == dtype, f"{field} of {dtype}", value.dtype)
@@ -71,7 +78,18 @@ class Bank:
     @cached_property
     def sha256(self) -> str:
         """Checksum of images and labels."""
-        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        for tensor in (self.images, self.labels):
+        m, c, *sides = self.images.shape
+        digest = hashlib.sha256(repr((m, *([c] if c > 1 else []), *sides)).encode())
+        for tensor in (*self.images.split(_CHUNK), self.labels):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return self.images.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.images.shape[-1]

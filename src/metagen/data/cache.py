@@ -1,23 +1,22 @@
-"""Banks on disk: written atomically, rebuilt whenever anything is wrong with them."""
+"""Banks on disk: each once, named by its content, and rebuilt whenever anything is wrong with it."""
 
 import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from metagen.data import bank_file
 from metagen.data.bank import Bank
+from metagen.data.bank_file import Stream, UnwritableError
 from metagen.errors import MetagenError
-from metagen.files import atomic
-from metagen.reading import opened
+from metagen.files import write_json
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 
 
 def folder(cache: str | None) -> Path:
@@ -31,51 +30,77 @@ def fingerprint(params: Mapping[str, Any], sources: Sequence[Path]) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, dict(params), stats]).encode()).hexdigest()
 
 
-def cached(path: Path, key: str, read: Callable[[], Bank]) -> Bank:
-    """Return the bank stored at ``path`` under ``key``, else ``read()`` it and store it.
+def cached(folder: Path, name: str, key: str | None, place: str, stream: Callable[[], Stream]) -> Bank:
+    """Return the bank that is stored under ``key``, else read and store it; its images are mapped.
 
-    A cache that is truncated, corrupt or stale is rebuilt, and one that cannot be written is done
-    without; both are logged as warnings, neither stops the run.
+    ``folder/banks`` holds each bank once, in ``NAME-CHECKSUM.bank``, and for each key a small file that
+    names it: equal data that are read from several places have one bank. What is truncated, corrupt or
+    stale is rebuilt, and a cache that cannot be written is done without; both are logged as warnings.
+
+    Args:
+        folder: the cache.
+        name: of the data set.
+        key: fingerprint of the sources; None keeps the file only as long as the bank is used.
+        place: where the data come from. A bank that was read from there before and is not named by
+            anything else is removed.
+        stream: reads the images, in the order of their classes.
     """
+    banks = folder / "banks"
+    pointer = banks / f"{key}.json"
     try:
-        if path.exists():
-            return _load(path, key)
+        if key is not None and pointer.exists():
+            return bank_file.read(banks / json.loads(pointer.read_text())["bank"])
     except Exception as error:  # whatever is wrong with it, the sources are at hand
-        _LOG.warning("cache %s is not used and will be rebuilt: %s", path, error)
-    bank = read()
+        _LOG.warning("cache %s is not used and will be rebuilt: %s", pointer, error)
     try:
-        _save(path, key, bank)
+        return _stored(banks, name, key, place, stream())
+    except UnwritableError as error:
+        _LOG.warning("cache %s could not be written, the run goes on without: %s", banks, error)
+    return bank_file.in_memory(name, stream())
+
+
+def _stored(banks: Path, name: str, key: str | None, place: str, stream: Stream) -> Bank:
+    """Write a bank under a temporary name, give it that of its content, and map it."""
+    try:
+        banks.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=banks, prefix=f".{name}-", suffix=".tmp")
+    except OSError as error:
+        raise UnwritableError(error.errno, error.strerror) from error
+    path = Path(temporary)
+    try:
+        os.close(handle)
+        with open(path, "wb", buffering=0) as file:  # a buffer would fail once more when it is closed
+            digest = bank_file.write(file, name, stream)
+        if key is None:
+            return bank_file.read(path)  # the mapping keeps what the name is taken from
+        target = banks / f"{name}-{digest[:16]}.bank"
+        os.replace(path, target)
+    finally:
+        path.unlink(missing_ok=True)
+    _point(banks, key, place, target.name)
+    return bank_file.read(target)
+
+
+def _point(banks: Path, key: str, place: str, bank: str) -> None:
+    """Name a bank by its key; remove what was read from the same place before."""
+    try:
+        write_json(banks / f"{key}.json", {"bank": bank, "place": place})
     except MetagenError as error:
-        _LOG.warning("the run goes on without a cache: %s", error)
-    return bank
+        _LOG.warning("cache %s could not be written: %s", banks, error)
+        return
+    pointers = {path: pointed(path) for path in banks.glob("*.json") if path.stem != key}
+    stale = {path: entry["bank"] for path, entry in pointers.items() if entry.get("place") == place}
+    for path in stale:
+        path.unlink(missing_ok=True)
+    named = {entry.get("bank") for path, entry in pointers.items() if path not in stale} | {bank}
+    for old in set(stale.values()) - named:
+        (banks / Path(old).name).unlink(missing_ok=True)
 
 
-def _checksum(bank: Bank, key: str) -> str:
-    digest = hashlib.sha256(json.dumps([key, bank.sha256, bank.name, bank.names]).encode())
-    digest.update(bank.held.numpy().data)
-    return digest.hexdigest()
-
-
-def _load(path: Path, key: str) -> Bank:
-    with opened(path) as content, np.load(content, allow_pickle=False) as file:
-        if str(file["key"]) != key:
-            raise ValueError("its source files or parameters have changed")
-        images, labels, held = (torch.from_numpy(file[k]) for k in ("images", "labels", "held"))
-        bank = Bank(str(file["name"]), images, labels, tuple(file["names"].tolist()), held)
-        if str(file["checksum"]) != _checksum(bank, key):
-            raise ValueError("its checksum does not match its content")
-    return bank
-
-
-def _save(path: Path, key: str, bank: Bank) -> None:
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            key=np.array(key),
-            checksum=np.array(_checksum(bank, key)),
-            name=np.array(bank.name),
-            names=np.array(bank.names),
-            images=bank.images.numpy(),
-            labels=bank.labels.numpy(),
-            held=bank.held.numpy(),
-        )
+def pointed(path: Path) -> dict[str, str]:
+    """Return bank and place of a file that names a bank; nothing where it is damaged."""
+    try:
+        entry = json.loads(path.read_text())
+        return {"bank": str(entry["bank"]), "place": str(entry["place"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, IterableDataset
 from metagen.core.episode import Episode
 from metagen.data.bank import Bank
 from metagen.data.dataset import Dataset
-from metagen.data.split import Split
 from metagen.data.stream import EVERYTHING, Stream, Streams
 from metagen.data.task import FewShot, Supervised
 
@@ -102,10 +101,10 @@ class EpisodeData(LightningDataModule):
         """
         if self._ready:
             return
-        self.bank = self.data.load()
-        other = None if self.test_data is None else self.test_data.load()
+        self.bank = self.data.load(self.task.images_of_a_class)
+        other = None if self.test_data is None else self.test_data.load(self.task.images_of_a_class)
         self.test_bank = other or self.bank
-        self.streams = self.task.streams(self.bank, other, Split.load(self.data.split), self.seed)
+        self.streams = self.task.streams(self.bank, other, self.data.class_split(self.bank), self.seed)
         self._ready = True
 
     def train_dataloader(self) -> DataLoader[Any]:

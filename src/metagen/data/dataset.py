@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metagen.data import cache as caches
-from metagen.data.bank import Bank
-from metagen.data.split import Split
+from metagen.data import pixels
+from metagen.data.bank import CHANNELS, Bank
+from metagen.data.bank_file import Labelled, Stream
+from metagen.data.split import Split, shares_of
 from metagen.errors import MetagenError
+
+SIZES = (8, 128)
+"""The smallest and the largest side of an image in pixels."""
+_PART = 4096
 
 
 class Dataset:
@@ -18,38 +24,78 @@ class Dataset:
     Args:
         root: the folder with the data, in torchvision's layout.
         size: height and width of the images in the bank.
-        split: name of a committed class split, or the path of a JSON file (see :class:`Split`).
+        split: name of a committed class split, the path of a JSON file (see :class:`Split`), or the shares of
+            the classes to train, validate and test on, such as ``0.7/0.1/0.2`` (see :meth:`Split.by_shares`).
         cache: folder of the cached bank; by default METAGEN_CACHE, else ~/.cache/metagen.
+        channels: 1 for grey, 3 for colour; images that are not so become so.
 
     Raises:
         MetagenError: an argument is of the wrong type or out of range.
     """
 
-    name: ClassVar[str]
+    name: str
+    default_channels: ClassVar[int] = 1
 
-    def __init__(self, root: str = "data", size: int = 28, split: str = "", cache: str | None = None) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or not 4 <= size <= 256:
-            raise MetagenError(f"data.size is {size!r}: expected an integer from 4 to 256; set data.size=28")
+    def __init__(
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "",
+        cache: str | None = None,
+        channels: int | None = None,
+    ) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
+            raise MetagenError(
+                f"data.size is {size!r}: expected an integer from {SIZES[0]} to {SIZES[1]}; set data.size=28"
+            )
+        channels = self.default_channels if channels is None else channels
+        if isinstance(channels, bool) or channels not in CHANNELS:
+            raise MetagenError(f"data.channels is {channels!r}: set 1 for grey or 3 for colour")
         if not isinstance(root, str | Path) or not str(root):
             raise MetagenError(f"data.root is {root!r}: expected a folder; set data.root or METAGEN_DATA")
-        Split.load(split)
+        if shares_of(split) is None:
+            Split.load(split)
         self.root = Path(root).expanduser()
         self.size = size
         self.split = split
         self.cache = cache
+        self.channels = channels
 
-    def load(self) -> Bank:
-        """Return the bank, from the cache where that is valid.
+    def load(self, least: int = 1) -> Bank:
+        """Return the bank, from the cache where that is valid; its images may be mapped from there.
+
+        Args:
+            least: how many images of a class are asked for.
 
         Raises:
             MetagenError: a file is corrupt, or missing and not to be had.
         """
         sources = self.sources()
-        params = {"name": self.name, "size": self.size} | self.params()
-        place = repr((sorted(params.items()), str(self.root.absolute())))
+        params = {"name": self.name, "size": self.size, "channels": self.channels} | self.params()
+        place = repr((sorted(params.items()), str(self.root.absolute()) if sources else ""))
         digest = hashlib.sha256(place.encode()).hexdigest()[:12]
-        path = caches.folder(self.cache) / f"{self.name}-{digest}.npz"
-        return caches.cached(path, caches.fingerprint(params, sources), self.read)
+        key = caches.fingerprint(params, sources)
+        return caches.cached(caches.folder(self.cache), self.name, key, digest, self.stream)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the split by class is in a file, and not drawn or read from the data."""
+        return shares_of(self.split) is None
+
+    def class_split(self, bank: Bank) -> Split:
+        """Return which classes of the bank are trained on, validated on and tested on."""
+        shares = shares_of(self.split)
+        return Split.load(self.split) if shares is None else Split.by_shares(bank.names, shares)
+
+    def stream(self) -> Stream:
+        """Yield the images of the bank in the order of their classes, with as many channels as asked for.
+
+        A data set that is larger than memory overrides this one and reads its images bit by bit.
+        """
+        bank = self.read()
+        for part in bank.images.split(_PART):
+            yield pixels.channeled(part, self.channels)
+        return Labelled(bank.labels, bank.names, bank.held)
 
     def params(self) -> dict[str, Any]:
         """Return what else the bank depends on, e.g. a library's version (plain values)."""

@@ -20,9 +20,14 @@ class Digits(Dataset):
     name = "digits"
 
     def __init__(
-        self, root: str = "data", size: int = 28, split: str = "digits_789", cache: str | None = None
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "digits_789",
+        cache: str | None = None,
+        channels: int | None = None,
     ) -> None:
-        super().__init__(root, size, split, cache)
+        super().__init__(root, size, split, cache, channels)
 
     def params(self) -> dict[str, Any]:
         """Return the version of scikit-learn."""

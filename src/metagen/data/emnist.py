@@ -30,9 +30,14 @@ class EMNISTLetters(Dataset):
     first: ClassVar[int] = 1  # the number of the first class in the files
 
     def __init__(
-        self, root: str = "data", size: int = 28, split: str = "emnist_letters", cache: str | None = None
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "emnist_letters",
+        cache: str | None = None,
+        channels: int | None = None,
     ) -> None:
-        super().__init__(root, size, split, cache)
+        super().__init__(root, size, split, cache, channels)
 
     @property
     def raw(self) -> Path:
@@ -90,6 +95,11 @@ class EMNISTBalanced(EMNISTLetters):
     first = 0
 
     def __init__(
-        self, root: str = "data", size: int = 28, split: str = "emnist_balanced", cache: str | None = None
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "emnist_balanced",
+        cache: str | None = None,
+        channels: int | None = None,
     ) -> None:
-        super().__init__(root, size, split, cache)
+        super().__init__(root, size, split, cache, channels)

@@ -30,9 +30,14 @@ class MNIST(Dataset):
     }
 
     def __init__(
-        self, root: str = "data", size: int = 28, split: str = "digits_789", cache: str | None = None
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "digits_789",
+        cache: str | None = None,
+        channels: int | None = None,
     ) -> None:
-        super().__init__(root, size, split, cache)
+        super().__init__(root, size, split, cache, channels)
 
     @property
     def raw(self) -> Path:

@@ -29,7 +29,7 @@ class Omniglot(Dataset):
     the alphabets of the two parts are disjoint. There is no held part: its test set is classes.
 
     Args:
-        root, size, split, cache: see :class:`Dataset`.
+        root, size, split, cache, channels: see :class:`Dataset`.
         framed: scale and centre every drawing as MNIST does its digits (:func:`metagen.data.pixels.framed`).
     """
 
@@ -44,8 +44,9 @@ class Omniglot(Dataset):
         split: str = "omniglot_background",
         cache: str | None = None,
         framed: bool = False,
+        channels: int | None = None,
     ) -> None:
-        super().__init__(root, size, split, cache)
+        super().__init__(root, size, split, cache, channels)
         self.framed = framed
 
     def params(self) -> dict[str, Any]:

@@ -30,9 +30,14 @@ class OmniglotGMN(Dataset):
     per_class: ClassVar[int] = 20
 
     def __init__(
-        self, root: str = "data", size: int = 28, split: str = "omniglot_background", cache: str | None = None
+        self,
+        root: str = "data",
+        size: int = 28,
+        split: str = "omniglot_background",
+        cache: str | None = None,
+        channels: int | None = None,
     ) -> None:
-        super().__init__(root, size, split, cache)
+        super().__init__(root, size, split, cache, channels)
 
     def sources(self) -> list[Path]:
         """Return the two files."""

@@ -16,7 +16,7 @@ _KEY = rng.key(0x6F7468)
 def others(bank: Bank, tested: Collection[str], each: int = 16) -> tuple[Tensor, Tensor]:
     """Return images of the R classes that are not ``tested``, to learn from and to test on.
 
-    Both are (R, ``each``, 1, H, W) in [0, 1]; those to test on are held images where the bank has any, and
+    Both are (R, ``each``, C, H, W) in [0, 1]; those to test on are held images where the bank has any, and
     else simply others.
 
     Raises:
@@ -40,5 +40,5 @@ def others(bank: Bank, tested: Collection[str], each: int = 16) -> tuple[Tensor,
                 f"which has {len(rows)}: leave them out"
             )
         for part, side in zip(parts, sides, strict=True):
-            part.append(pixels.unit(bank.images[side[:each]]).unsqueeze(1))
+            part.append(pixels.unit(bank.images[side[:each]]))
     return torch.stack(parts[0]), torch.stack(parts[1])

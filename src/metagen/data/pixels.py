@@ -10,15 +10,33 @@ from metagen.functional import rng
 
 
 def resize(images: Tensor, size: int, chunk: int = 2048) -> Tensor:
-    """Resize uint8 images (M, H, W) to (M, size, size): bilinear, antialiased when it shrinks."""
-    if images.shape[1:] == (size, size):
+    """Resize uint8 images (M, ..., H, W) to (M, ..., size, size): bilinear, antialiased when it shrinks."""
+    if images.shape[-2:] == (size, size):
         return images
-    out = torch.empty((len(images), size, size), dtype=torch.uint8)
+    out = torch.empty((*images.shape[:-2], size, size), dtype=torch.uint8)
     for start in range(0, len(images), chunk):  # a float copy of everything would take gigabytes
-        part = images[start : start + chunk, None].float()
+        some = slice(start, start + chunk)
+        part = images[some].reshape(-1, 1, *images.shape[-2:]).float()
         part = functional.interpolate(part, size=(size, size), mode="bilinear", antialias=True)
-        out[start : start + chunk] = part[:, 0].round_().clamp_(0, 255).byte()
+        out[some] = part.round_().clamp_(0, 255).byte().reshape(out[some].shape)
     return out
+
+
+def channeled(images: Tensor, channels: int) -> Tensor:
+    """Return uint8 images (M, H, W), (M, 1, H, W) or (M, 3, H, W) with ``channels`` channels (M, C, H, W).
+
+    Grey becomes colour by three equal channels, colour becomes grey by its luma (ITU-R BT.601, as in PIL):
+    0.299 R + 0.587 G + 0.114 B.
+    """
+    x = images.unsqueeze(1) if images.ndim == 3 else images
+    if x.shape[1] == channels:
+        return x
+    if channels == 3:
+        return x.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32).reshape(1, 3, 1, 1)
+    return torch.cat(
+        [((p.int() * weights).sum(1, keepdim=True) + 0x8000 >> 16).byte() for p in x.split(2048)]
+    )
 
 
 def framed(images: Tensor, size: int) -> Tensor:
@@ -54,13 +72,14 @@ def unit(images: Tensor) -> Tensor:
     return images.to(torch.float32).mul_(1 / 255)
 
 
-def symmetries(size: int) -> Tensor:
-    """Return the dihedral group as pixel permutations (8, size * size); entry 0 is the identity.
+def symmetries(size: int, channels: int = 1) -> Tensor:
+    """Return the dihedral group as permutations (8, C * size * size) of flat images; entry 0 is the identity.
 
     Entry s mirrors left-right if s >= 4, then turns by (s mod 4) quarter turns:
     ``rot90(flip(x, -1) if s >= 4 else x, s % 4)``.
     """
-    return torch.stack([grid.flatten() for grid in turns(torch.arange(size * size).reshape(size, size))])
+    grids = torch.arange(channels * size * size).reshape(channels, size, size)
+    return torch.stack([grid.flatten() for grid in turns(grids)])
 
 
 def turns(images: Tensor) -> Iterator[Tensor]:

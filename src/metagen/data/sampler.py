@@ -147,12 +147,12 @@ class EpisodeSampler:
         return Draw(classes, rows[..., : self.shots], rows[..., self.shots :], key, torch.stack(noise, -1))
 
     def gather(self, draw: Draw) -> Episode:
-        """Return the images of ``draw`` as a batch of T episodes, x float32 (T, N, K, 1, H, W)."""
+        """Return the images of ``draw`` as a batch of T episodes, x float32 (T, N, K, C, H, W)."""
         t, n = draw.classes.shape
         rows = torch.cat([draw.support, draw.query], -1)
         k = rows.shape[-1]
         x = self._table.take(rows.flatten(0, 1), self.symmetry[draw.classes.flatten()])
-        x = x.reshape(t, n, k, 1, *self.bank.images.shape[1:])
+        x = x.reshape(t, n, k, *self.bank.images.shape[1:])
         if self.dilation:
             coin, amount = rng.uniform(rng.fold_in(draw.key, _DILATE), (2,)).unbind(-1)
             x = pixels.dilate(x, amount * (coin < self.dilation))

@@ -1,7 +1,9 @@
 """Which classes are trained on, validated on and tested on: always explicit, never a folder's order."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import combinations
@@ -12,6 +14,22 @@ from metagen.errors import MetagenError, nearest
 from metagen.reading import read_json
 
 Classes = Iterable[int | str]
+
+
+def shares_of(split: str) -> tuple[float, ...] | None:
+    """Return the shares that ``a/b/c`` stands for, or None where it is the name of a split.
+
+    Raises:
+        MetagenError: the shares do not add up to 1.
+    """
+    if not re.fullmatch(r"\d*\.?\d+(/\d*\.?\d+){2}", str(split)):
+        return None
+    shares = tuple(float(part) for part in str(split).split("/"))
+    if abs(sum(shares) - 1) > 1e-6:
+        raise MetagenError(
+            f"data.split={split}: expected shares of train, val and test that add up to 1, as 0.7/0.1/0.2"
+        )
+    return shares
 
 
 def class_names(classes: Classes, where: str) -> tuple[str, ...]:
@@ -81,7 +99,9 @@ class Split:
         path: Any = committed.get(str(name)) or Path(str(name)).expanduser()
         if not path.is_file():
             hint = nearest(str(name), committed) or f"; the splits are {', '.join(sorted(committed))}"
-            raise MetagenError(f"data.split={name} is neither a split nor a JSON file{hint}")
+            raise MetagenError(
+                f"data.split={name} is neither a split, a JSON file nor shares as 0.7/0.1/0.2{hint}"
+            )
         try:
             content = read_json(path) if isinstance(path, Path) else json.loads(path.read_bytes())
             sides = {side: content[side] for side in ("train", "val", "test")}
@@ -90,6 +110,19 @@ class Split:
                 f"{path}: expected JSON lists train, val and test, found {type(error).__name__}: {error}"
             ) from error
         return cls(**{side: class_names(classes, side) for side, classes in sides.items()})
+
+    @classmethod
+    def by_shares(cls, names: Iterable[str], shares: Sequence[float]) -> "Split":
+        """Deal the classes out by a hash of their names, so that a new class moves no other.
+
+        A class goes to train, val or test as u = h / 2^64 lies below s_1, below s_1 + s_2 or above, with h
+        the first 64 bits of the SHA-256 of its name. So the sides have their shares s on average.
+        """
+        sides: tuple[list[str], list[str], list[str]] = ([], [], [])
+        for name in names:
+            u = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+            sides[0 if u < shares[0] else 1 if u < shares[0] + shares[1] else 2].append(name)
+        return cls(*map(tuple, sides))
 
     def override(
         self,

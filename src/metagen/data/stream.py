@@ -125,7 +125,7 @@ class EpisodeStream:
 class ImageStream:
     """Single images in batches of B, as one task (T = 1) of one row (N = 1) without support.
 
-    query: x (1, 1, B, 1, H, W), y (1, 1, B), the position in ``classes``; ``Episode.classes`` is (1, C).
+    query: x (1, 1, B, C, H, W), y (1, 1, B), the position in ``classes``; ``Episode.classes`` is (1, C).
 
     Args:
         bank: the images.
@@ -157,7 +157,7 @@ class ImageStream:
             m = len(self.rows)
             self._epoch, self._order = epoch, rng.subset(rng.fold_in(self._key, epoch), m, m)
         rows = self.rows[self._order[index * self.size : (index + 1) * self.size]]
-        x = pixels.unit(self.bank.images[rows]).unsqueeze(1)[None, None]
+        x = pixels.unit(self.bank.images[rows])[None, None]
         y = self._position[self.bank.labels[rows]][None, None]
         key = rng.fold_in(self._key, torch.tensor([step]))
         support = Shots(x[:, :, :0], y[:, :, :0], rng.fold_in(key, 0))

@@ -53,6 +53,11 @@ class FewShot:
 
     few_shot = True
 
+    @property
+    def images_of_a_class(self) -> int:
+        """How many images of a class an episode takes."""
+        return max(self.shots + self.queries, self.test_shots + self.test_queries)
+
     def __init__(
         self,
         kind: Literal["generate", "classify"],
@@ -142,10 +147,11 @@ class FewShot:
         return replace(split, train=tuple(split.train[i] for i in order.tolist()))
 
     def _foreign(self, trained: Sequence[str], bank: Bank, test_bank: Bank) -> tuple[str, ...]:
-        if bank.images.shape[1:] != test_bank.images.shape[1:]:
-            sizes = f"{bank.images.shape[-1]} and {test_bank.images.shape[-1]}"
+        shapes = [tuple(b.images.shape[1:]) for b in (bank, test_bank)]
+        if shapes[0] != shapes[1]:
             raise MetagenError(
-                f"{bank.name} and {test_bank.name} have images of size {sizes}: set one data.size"
+                f"{bank.name} and {test_bank.name} have images of {shapes[0]} and {shapes[1]} (channels, "
+                f"height, width): set data.size and data.channels of both alike"
             )
         tests = test_bank.names
         if self.test_classes is not None:
@@ -197,6 +203,7 @@ class Supervised:
 
     few_shot = False
     kind: str = "classify"
+    images_of_a_class = 1
 
     def __init__(
         self,

@@ -10,12 +10,15 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from metagen.data import paper
 from metagen.errors import MetagenError
 from metagen.reading import opened
 
 Array = np.ndarray
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
+UNREAD = (".heic", ".heif", ".avif", ".svg", ".pdf")
+"""Pictures of kinds that are not read, which an error names."""
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 2**28
 WORK_SIDE = 1000  # larger pictures are reduced to it first: strokes are found at this scale
@@ -88,7 +91,7 @@ def read_image(
     crop = layers[0].shape[:2] != (size, size) if crop is None else crop
     # a transparent drawing may be meant for paper or for a dark screen: only one of them shows it
     for rgb in layers:
-        ink = _ink(rgb)
+        ink = _ink(paper.cleaned(rgb) if crop else rgb)
         if ink is not None:
             return _place(ink, size, crop)
     raise MetagenError(f"{name} is blank: no ink stands out from its background")
@@ -140,6 +143,9 @@ def _load(path: Path, name: str, limit: int) -> list[Array]:
     except Image.DecompressionBombError as error:
         raise MetagenError(f"{name} has more than {limit:,} pixels: make it smaller") from error
     except Image.UnidentifiedImageError as error:
+        kind = path.suffix.lower()
+        if kind in UNREAD:
+            raise MetagenError(f"{name}: {kind[1:].upper()} is not read: save it as PNG or JPEG") from error
         raise MetagenError(f"{name} is not an image of a known kind ({', '.join(FORMATS)})") from error
     except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines() or ["damaged file"]

@@ -31,7 +31,7 @@ class Images(Protocol):
     """The part of a data bank that a judge reads: M images and their classes."""
 
     name: str
-    images: Any  # uint8 (M, H, W)
+    images: Any  # uint8 (M, C, H, W)
     labels: Any  # int64 (M,)
     names: tuple[str, ...]
     held: Any  # bool (M,), the official test images
@@ -83,7 +83,7 @@ class Judge:
         self.classes = tuple(bank.names)
         labels, held = torch.as_tensor(bank.labels), torch.as_tensor(bank.held)
         held = held if held.any() else _every_fourth(labels)
-        x = torch.as_tensor(bank.images)[:, None]
+        x = torch.as_tensor(bank.images)
         # the global state is put back: to judge an experiment must not change it
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

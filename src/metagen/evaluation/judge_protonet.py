@@ -145,7 +145,7 @@ class ProtoNetJudge(Judge):
         wanted = torch.tensor([name in set(names) for name in bank.names])
         rows = wanted[bank.labels].nonzero()[:, 0]
         rows = rows[rng.subset(rng.key(self.seed), len(rows), min(_REFERENCES, len(rows)))]
-        return bank.images[rows][:, None].float() / 255
+        return bank.images[rows].float() / 255
 
     def _digest(self, bank: Bank, names: Collection[str]) -> str:
         settings = [self.steps, self.ways, self.queries, self.lr, self.seed]

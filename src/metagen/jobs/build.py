@@ -10,7 +10,7 @@ import torch
 
 from metagen.config.compose import Config, plain
 from metagen.config.schema import check
-from metagen.config.trusted import instantiate
+from metagen.config.trusted import instantiate, resolve
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.data.others import others
@@ -109,10 +109,22 @@ def build(cfg: Mapping[str, Any]) -> Setup:
 def _check_parts(config: Config) -> None:
     """Refuse what does not fit together before the data are loaded, which may mean to download them."""
     trial = build_experiment(config, classes=max(1000, config["task"].get("ways", 0)))
+    channels, taken = _channels(config["data"]), getattr(trial.model, "channels", 1)
+    if channels != taken:
+        raise MetagenError(
+            f"data.channels={channels}, but {type(trial.model).__name__} takes images of {taken}: set "
+            f"data.channels={taken}, or a model of {channels} channels"
+        )
     try:
         trial.configure_optimizers()
     except (ValueError, TypeError, RuntimeError) as error:
         raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
+
+
+def _channels(node: Mapping[str, Any]) -> Any:
+    """Return how many channels the images of a data set will have, before they are loaded."""
+    found = node.get("channels")
+    return found or getattr(resolve(node["_target_"], "data"), "default_channels", 1)
 
 
 def load_data(cfg: Mapping[str, Any]) -> EpisodeData:

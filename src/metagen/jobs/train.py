@@ -19,6 +19,7 @@ from metagen.config import tuned
 from metagen.config.flat import hyperparameters
 from metagen.errors import MetagenError, TrainingInterruptedError
 from metagen.evaluation.evaluation import Evaluation
+from metagen.files import write_json
 from metagen.jobs import ddp
 from metagen.jobs.build import Setup, build, load_checkpoint, start_from
 from metagen.jobs.record import Training, write_record
@@ -30,6 +31,7 @@ from metagen.training.pruning import pruning
 from metagen.variables import RANKS
 
 log = logging.getLogger(__name__)
+_NAMED = 10
 
 Echo = Callable[[str], Any]
 
@@ -56,6 +58,7 @@ def train(run: Run, echo: Echo) -> float:
             return _train(run, setup, echo)
         alone = RANKS not in os.environ and not parallel.started_elsewhere()
         with run.opened(messages, alone):
+            _say_split(setup, run.folder, echo)
             return _train(run, setup, echo)
 
 
@@ -98,6 +101,16 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
     tester = trainer if trainer.world_size == 1 else setup.trainers.testing(run.folder)
     with _interruptible(tester, f"metagen train --resume {run.folder}"):
         return _evaluate(run, setup, tester, training, echo)
+
+
+def _say_split(setup: Setup, folder: Path, echo: Echo) -> None:
+    """Keep the split by class with the run; say it where no committed file tells it."""
+    sides = setup.data.streams.split
+    write_json(folder / "split.json", sides)
+    if not setup.data.data.committed:
+        counts = ", ".join(f"{side} {len(names)}" for side, names in sides.items())
+        tests = ", ".join(sides["test"][:_NAMED]) + (", ..." if len(sides["test"]) > _NAMED else "")
+        echo(f"classes {counts} (tested: {tests}); all names are in {folder / 'split.json'}")
 
 
 def evaluate(run: Run, echo: Echo) -> float:
