@@ -81,7 +81,9 @@ def test_tasks_at_once_equal_tasks_one_by_one_and_colours_move_together():
     keys = rng.fold_in(rng.key(2), torch.arange(2))
     y = torch.tensor([0, 1, 1])
     both = torch.func.vmap(lambda m, k: objective.call("sample", {"memory": m}, y, k))(memory, keys)
-    alone = torch.stack([objective.call("sample", {"memory": m}, y, k) for m, k in zip(memory, keys, strict=True)])
+    alone = torch.stack(
+        [objective.call("sample", {"memory": m}, y, k) for m, k in zip(memory, keys, strict=True)]
+    )
     assert torch.allclose(both, alone, atol=1e-6)
     assert torch.allclose(both[:, :, 0], both[:, :, 2]), "the same map for all channels"
 

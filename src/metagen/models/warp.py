@@ -28,6 +28,7 @@ class Warp(Generator):
 
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ()
+    needs_memory = True
     loss_unit = "squared error"
     memory: Tensor
 
