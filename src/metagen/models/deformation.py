@@ -63,6 +63,7 @@ class Deformed(Generator):
         sample_steps: int = 12,
         spread: float = 1.0,
         noise: float = 1.0,
+        redrawn: bool = True,
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
 
@@ -81,6 +82,7 @@ class Deformed(Generator):
             sample_steps: steps of each flow.
             spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
             noise: the same of the pen.
+            redrawn: whether samples are drawn in another pen; False shows the deformed image.
 
         Raises:
             MetagenError: an argument is out of its range.
@@ -93,7 +95,7 @@ class Deformed(Generator):
              "noise": noise},
         )  # fmt: skip
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
-        self.sample_steps, self.spread, self.noise = sample_steps, spread, noise
+        self.sample_steps, self.spread, self.noise, self.redrawn = sample_steps, spread, noise, redrawn
         self.deform = Deformation(size, points, unit, stiffness, contrast)
         self.guess = Guess(size, self.deform.numbers, channels, hidden)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
@@ -130,7 +132,8 @@ class Deformed(Generator):
             t = z.new_full(y.shape, i * h)
             k1 = self.velocity(z, t, features)
             z = z + h / 2 * (k1 + self.velocity(z + h * k1, t + h, features))
-        return self.redraw(self.deform.sharp(z, a), features, rng.fold_in(key, 3))
+        moved = self.deform.sharp(z, a)
+        return self.redraw(moved, features, rng.fold_in(key, 3)) if self.redrawn else moved
 
     def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return deformed images c (B, C, S, S) in another pen."""

@@ -23,11 +23,13 @@ ENLARGED = 3
 
 def affine(numbers: Tensor, side: int) -> Tensor:
     """Return where each pixel of the new images looks, (B, side, side, 2), for maps (B, 6)."""
-    turn, shear, across, down, right, below = numbers.unbind(-1)
+    turn, shear, across, down, right, below = numbers[:, None, None].unbind(-1)
     cos, sin, wide, high = turn.cos(), turn.sin(), across.exp(), down.exp()
-    x = torch.stack([cos * wide, cos * shear - sin * high, right], -1)
-    y = torch.stack([sin * wide, sin * shear + cos * high, below], -1)
-    return F.affine_grid(torch.stack([x, y], 1), [len(numbers), 1, side, side], align_corners=False)
+    at = (2 * torch.arange(side, dtype=numbers.dtype, device=numbers.device) + 1) / side - 1
+    u, v = at[None, None, :], at[None, :, None]
+    x = cos * wide * u + (cos * shear - sin * high) * v + right
+    y = sin * wide * u + (sin * shear + cos * high) * v + below
+    return torch.stack([x, y], -1)
 
 
 def sharply(images: Tensor, where: Tensor, contrast: float) -> Tensor:
