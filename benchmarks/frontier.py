@@ -1,13 +1,13 @@
 """The frontier of one-shot generators: are drawings recognised, over how much they vary?
 
-    metagen train -m experiment=omniglot_samples model=warp learner=in_context model.strength=0.7,0.85,1,1.15 \\
+    metagen train -m experiment=omniglot_samples model=warp learner=in_context model.strength=0.7,0.85,1 \\
       hydra.sweep.dir=warped
     metagen evaluate RUN model.spread=0.8       # as often as there are to be points
     python benchmarks/frontier.py warped RUN ... --out frontier.png
 
-Draws a line for each model through its runs, recognizability against feature diversity (Boutin et al., NeurIPS
-2022), each point with its 95 % intervals and, where it was measured, how often it is told apart from real
-drawings; real ones are the star. Only runs of the same test episodes are drawn together.
+Draws a line for each model through its runs, recognizability against feature diversity (Boutin et al.,
+NeurIPS 2022), each point with its 95 % intervals and, where it was measured, how often it is told apart from
+real drawings; those are the star. Only runs of the same test episodes are drawn together.
 """
 
 import argparse
@@ -46,7 +46,9 @@ def draw(found: dict[str, list[dict[str, Any]]], out: Path) -> None:
         axes.errorbar(x, y, errors[1], errors[0], marker="o", ms=4, lw=1.2, elinewidth=0.6, label=name)
         for point, at in zip(points, zip(x, y, strict=True), strict=True):
             if Z in point:
-                axes.annotate(f"{point[Z]['mean']:.0f}", at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+                axes.annotate(
+                    f"{point[Z]['mean']:.0f}", at, xytext=(4, 4), textcoords="offset points", fontsize=7
+                )
     real = next(iter(found.values()))[0].get("recognizability_real")
     if real:
         axes.plot([1], [real["mean"]], "*", color="black", ms=11, label="real drawings")

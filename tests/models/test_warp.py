@@ -105,9 +105,9 @@ def test_nothing_is_trained_and_the_learner_says_so():
 
 
 def test_bad_arguments_and_an_empty_support_are_refused():
-    with pytest.raises(MetagenError, match="model.strength=-1"):
+    with pytest.raises(MetagenError, match=r"model\.strength=-1"):
         Warp(S, SPREAD, strength=-1)
-    with pytest.raises(MetagenError, match="expected \\['scale', 'shear', 'shift', 'turn'\\]"):
+    with pytest.raises(MetagenError, match=r"expected \['scale', 'shear', 'shift', 'turn'\]"):
         Warp(S, {"turn": 1.0})
-    with pytest.raises(MetagenError, match="task.shots=1"):
+    with pytest.raises(MetagenError, match=r"task\.shots=1"):
         Warp(S, SPREAD).sample(torch.zeros(1, dtype=torch.int64), rng.key(0))

@@ -86,7 +86,7 @@ class Learner(nn.Module):
 
     @staticmethod
     def refuse_memory(objective: Objective) -> None:
-        """Refuse a model that needs the support images themselves, for learners that do not hand them over."""
+        """Refuse a model that needs the support images themselves: for learners that do not give them."""
         if getattr(objective.model, "needs_memory", False):
             raise MetagenError(
                 f"{type(objective.model).__name__} varies the support images, which this learner does not "

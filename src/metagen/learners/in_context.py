@@ -43,7 +43,7 @@ class InContext(Learner):
         return state._replace(params={**state.params, "memory": support.x})
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
-        """Return the mean over all images of -log p given those before it, or the loss of the query images."""
+        """Return the mean over all images of -log p given those before, or the loss of the query images."""
         if not self.sequences:
             return super().meta_loss(objective, params, episode)
         return objective.call("sequence_nll", params, episode.join().x).mean()

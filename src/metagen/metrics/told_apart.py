@@ -6,10 +6,10 @@ critic learns to tell pairs (support image, other real image of the class) from 
 .. math:: 50 \, (\operatorname{mean}_r [f(m, r) > 0] + \operatorname{mean}_s [f(m, s) \le 0])
 
 in %, on classes that it has not seen: it learns from one half of all tested classes and is measured on the
-other, and the other way round. 50: it cannot tell them; 100: always. It sees the support image, so that copies and
-drawings of another character are told, too. A small network that learns for a minute; a larger one would tell more, so
-compare figures of the same settings only. Both recognizability and diversity can be had by a mere warp of
-the support; this cannot.
+other, and the other way round. 50: it cannot tell them; 100: always. It sees the support image, so that
+copies and drawings of another character are told, too. A larger network that learns for longer would tell
+more, so compare figures of the same settings and the same number of episodes only. Both recognizability and
+diversity can be had by a mere warp of the support; this cannot.
 """
 
 from collections.abc import Sequence

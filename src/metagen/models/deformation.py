@@ -22,17 +22,17 @@ class Deformed(Generator):
 
     z is a deformation (:mod:`metagen.models.registration`); training pairs an image of the support with a
     query image b of the same class and registers them, z* = argmin E(z; a, b). Both densities are flows
-    (Lipman et al.: *Flow matching for generative modeling*, ICLR 2023), trained at once with the guess g of the
-    registration. With noise of its own for each, z_t = (1 - t) e + t z*, and x_t likewise,
+    (Lipman et al.: *Flow matching for generative modeling*, ICLR 2023), trained at once with the guess g of
+    the registration. With noise of its own for each, z_t = (1 - t) e + t z*, and x_t likewise,
 
     .. math:: L = \underbrace{E(g(a, b); a, b) + w \|g(a, b) - z^*\|^2}_\text{registration}
               + \underbrace{\|v(z_t, t, a, M) - (z^* - e)\|^2}_\text{deformation}
               + \underbrace{\mathrm{H}(b, D(x_t, t, a \circ z^*, M))}_\text{pen}
 
     where D estimates E[b | x_t] pixel by pixel and H is the cross-entropy, whose least is there, too;
-    its velocity is (D - x_t) / (1 - t). Pairs that cannot be registered teach the flows nothing. How characters
-    vary is what is learned; densities over transforms shared by classes are from Miller, Matsakis and
-    Viola: *Learning from one example through shared densities on transforms*, CVPR 2000.
+    its velocity is (D - x_t) / (1 - t). Pairs that cannot be registered teach the flows nothing. How
+    characters vary is what is learned; densities over transforms shared by classes are from Miller, Matsakis
+    and Viola: *Learning from one example through shared densities on transforms*, CVPR 2000.
 
     The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` and
     ``learner=amortized`` write. Each query image is shown a random number of them, 1 to K.
@@ -74,7 +74,8 @@ class Deformed(Generator):
             unit: typical displacement of one of them, in half sides.
             stiffness: lambda of the registration's energy.
             contrast: with which strokes are resampled; 0 for photographs.
-            refine_steps, refine_rate: of the descent that follows the guess; rate in typical displacements.
+            refine_steps: of the descent that follows the guess.
+            refine_rate: its first step, in typical displacements.
             least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
             features: numbers that are read from an image.
             channels: width of the pen's net at half the resolution.

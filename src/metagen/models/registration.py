@@ -7,11 +7,12 @@ and, added to it, displacements of C x C control points, between which cubic B-s
 .. math:: E(z; a, b) = \frac{\|a \circ z - b\|^2}{\|a\|^2 + \|b\|^2}
           + \lambda (\|\nabla^2 d\|^2 + 0.3 \|d\|^2 + 0.2 \|A\|^2)
 
-of blurred images, with A the affine numbers and d the displacements. A network guesses z (Balakrishnan et al.:
-*VoxelMorph*, IEEE TMI 2019), and a few steps of descent correct its guess.
+of blurred images, with A the affine numbers and d the displacements. A network guesses z (Balakrishnan et
+al.: *VoxelMorph*, IEEE TMI 2019), and a few steps of descent correct its guess.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from metagen.models.layers import Conv2d
 from metagen.models.resample import ENLARGED, affine, sharply
 
 UNITS = (0.126, 0.113, 0.18, 0.18, 0.146, 0.146)
-"""Turn (radians), shear, log scales, shifts (half sides): as much as Omniglot's drawings of a character differ."""
+"""Turn (radians), shear, log scales, shifts (half sides), as Omniglot's drawings of a character differ."""
 BLURS = (2.0, 0.6)
 """Standard deviations in pixels: coarse to find the way, fine to arrive."""
 
@@ -79,7 +80,7 @@ class Deformation(nn.Module):
         return self.gap(z, a, b) + self.stiffness * (bend + small)
 
     def refine(self, z: Tensor, a: Sequence[Tensor], b: Sequence[Tensor], steps: int, rate: float) -> Tensor:
-        """Return z after ``steps`` steps of Adam on the energy, the first third of them on the coarse blur."""
+        """Return z after ``steps`` steps of Adam on the energy, the first third on the coarse blur."""
         first, second = torch.zeros_like(z), torch.zeros_like(z)
         for i in range(steps):
             level = 0 if 3 * i < steps else len(BLURS) - 1
@@ -103,9 +104,10 @@ class Guess(nn.Module):
     def __init__(self, size: int, numbers: int, channels: int, hidden: int) -> None:
         super().__init__()
         self.see, seen = strided(2, size, channels)
-        self.out = nn.Sequential(nn.Linear(seen, hidden), nn.SiLU(), nn.Linear(hidden, numbers))
-        nn.init.zeros_(self.out[-1].weight)
-        nn.init.zeros_(self.out[-1].bias)
+        last = nn.Linear(hidden, numbers)
+        self.out = nn.Sequential(nn.Linear(seen, hidden), nn.SiLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Look at both images at once."""
@@ -116,7 +118,7 @@ class Guess(nn.Module):
 def strided(inputs: int, size: int, channels: int) -> tuple[nn.Sequential, int]:
     """Return a net that maps images (B, ``inputs``, S, S) to vectors (B, F), halving them thrice, and F."""
     sizes, layers, side = (inputs, channels, 2 * channels, 4 * channels), [], size
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in pairwise(sizes):
         layers += [Conv2d(before, after, 3, 2, 1), nn.SiLU()]
         side = (side + 1) // 2
     return nn.Sequential(*layers, nn.Flatten()), 4 * channels * side**2

@@ -31,6 +31,7 @@ class Warp(Generator):
     needs_memory = True
     loss_unit = "squared error"
     memory: Tensor
+    spread: Tensor
 
     def __init__(
         self,
