@@ -43,7 +43,7 @@ class Deformed(Generator):
     encoder: ClassVar[tuple[str, ...]] = ("see.*",)
     needs_memory = True
     surrogate = True  # z* is held constant
-    loss_unit = "error of registration, flow matching and pixels"
+    loss_unit = "sum of the errors of registration, deformation and pen"
     memory: Tensor
 
     def __init__(
