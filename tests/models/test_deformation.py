@@ -83,7 +83,9 @@ def test_the_pen_follows_its_estimate_to_the_image_and_the_density_its_velocity(
     known = nn.Module()
     known.forward = lambda x, t, c, features: 40 * (c - 0.5)
     model.pen = known
-    assert torch.allclose(model.redraw(c, torch.zeros(2, 16), rng.key(1)), c, atol=1e-5)
+    for start in (0.0, 0.5):
+        model.start = start
+        assert torch.allclose(model.redraw(c, torch.zeros(2, 16), rng.key(1)), c, atol=1e-5)
     seen, still = [], nn.Module()
     still.forward = lambda z, t, features: torch.ones_like(z)
     model.velocity = still
@@ -155,7 +157,7 @@ def test_training_lowers_the_loss_of_other_crosses():
 
 
 def test_bad_arguments_and_an_empty_support_are_refused():
-    for wrong in ({"size": 10}, {"points": 3}, {"channels": 0}, {"noise": -1.0}):
+    for wrong in ({"size": 10}, {"points": 3}, {"channels": 0}, {"noise": -1.0}, {"start": 1.0}):
         with pytest.raises(MetagenError, match=f"model.{next(iter(wrong))}="):
             tiny(**wrong)
     with pytest.raises(MetagenError, match=r"task\.shots=1"):

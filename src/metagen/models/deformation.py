@@ -15,6 +15,8 @@ from metagen.models.registration import Deformation, Guess, strided
 
 GUESSED = 0.1
 """Weight of the distance between the guess and what descent made of it."""
+AT_ONCE = 128
+"""Images that the pen draws at a time: more would not stay in a processor's cache."""
 
 
 class Deformed(Generator):
@@ -63,6 +65,7 @@ class Deformed(Generator):
         sample_steps: int = 12,
         spread: float = 1.0,
         noise: float = 1.0,
+        start: float = 0.0,
         redrawn: bool = True,
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
@@ -83,12 +86,16 @@ class Deformed(Generator):
             sample_steps: steps of each flow.
             spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
             noise: the same of the pen.
+            start: time at which the pen's flow begins, in [0, 1), from noise blended with the deformed image
+                (Meng et al.: *SDEdit*, ICLR 2022); 0 is the density, more keeps more of the strokes.
             redrawn: whether samples are drawn in another pen; False shows the deformed image.
 
         Raises:
             MetagenError: an argument is out of its range.
         """
         super().__init__()
+        if not 0 <= start < 1:
+            raise MetagenError(f"model.start={start}: expected a time from 0 to below 1")
         _check(
             size, points, {"colours": colours, "features": features, "channels": channels, "hidden": hidden,
                            "sample_steps": sample_steps, "unit": unit, "refine_rate": refine_rate},
@@ -96,7 +103,8 @@ class Deformed(Generator):
              "noise": noise},
         )  # fmt: skip
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
-        self.sample_steps, self.spread, self.noise, self.redrawn = sample_steps, spread, noise, redrawn
+        self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn
+        self.noise, self.start = noise, start
         self.deform = Deformation(size, points, unit, stiffness, contrast)
         self.guess = Guess(size, self.deform.numbers, channels, hidden)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
@@ -138,10 +146,16 @@ class Deformed(Generator):
 
     def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return deformed images c (B, C, S, S) in another pen."""
-        x = self.noise * rng.normal(key, tuple(c.shape), c.dtype)
+        noise = self.noise * rng.normal(key, tuple(c.shape), c.dtype)
+        x = torch.lerp(noise, 2 * c - 1, self.start)
+        parts = zip(x.split(AT_ONCE), c.split(AT_ONCE), features.split(AT_ONCE), strict=True)
+        return torch.cat([self._redrawn(*part) for part in parts])
+
+    def _redrawn(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
+        """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
         for i in range(self.sample_steps):
-            t = i / self.sample_steps
-            mean = 2 * self.pen(x, x.new_full((len(x),), t), c, features).sigmoid() - 1
+            t = x.new_full((len(x),), self.start + (1 - self.start) * i / self.sample_steps)
+            mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
             x = x + (mean - x) / (self.sample_steps - i)  # (D - x) / (1 - t) over a step
         return ((x + 1) / 2).clamp(0, 1)
 
