@@ -64,6 +64,7 @@ def trains_a_step(name):
     few = FEW if "shots" in cfg.task else []
     if cfg.task.get("test_ways"):
         few = [*few, "task.test_ways=2"]
+    few = [*few, *(f"metrics.{name}.steps=1" for name, node in cfg.metrics.items() if "steps" in node)]
     if "importance_samples" in (cfg.get("likelihood") or {}):
         few = [*few, "likelihood.importance_samples=2"]
     if cfg.checkpoint:

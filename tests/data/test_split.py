@@ -32,12 +32,19 @@ def test_committed_splits_are_disjoint(name):
         ("omniglot_vinyals", (1028, 172, 423)),
         ("omniglot_1200", (1100, 100, 423)),
         ("omniglot_transfer", (1526, 97, 0)),
+        ("omniglot_weak", (1423, 50, 150)),
         ("emnist_letters", (16, 4, 6)),
         ("emnist_balanced", (34, 7, 6)),
     ],
 )
 def test_sizes(name, expected):
     assert sizes(Split.load(name)) == expected
+
+
+def test_the_weak_split_tests_three_characters_of_each_alphabet():
+    alphabets = [name.split("/")[0] for name in Split.load("omniglot_weak").test]
+    assert len(set(alphabets)) == 50
+    assert all(alphabets.count(one) == 3 for one in alphabets)
 
 
 def test_omniglot_background_validates_on_the_last_97():

@@ -22,7 +22,7 @@ GENERATORS = {
 @pytest.mark.parametrize("name", GENERATORS)
 def test_it_is_refused_exactly_where_the_loss_is_no_likelihood(name):
     reason = NegativeElbo().unfit(GENERATORS[name])
-    assert (reason is not None) == (name in ("flow", "gan"))
+    assert (reason is not None) == (name in ("deformation", "flow", "gan", "warp"))
     if reason is not None:
         assert GENERATORS[name].loss_unit in reason
         assert "\n" not in reason

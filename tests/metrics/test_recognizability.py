@@ -9,7 +9,7 @@ from metagen.core.episode import Shots
 from metagen.core.metric import Outcome
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.metrics.recognizability import FeatureDiversity, Recognizability
+from metagen.metrics.recognizability import FeatureDiversity, Originality, Recognizability
 
 N, Q, M = 4, 40, 40
 
@@ -60,3 +60,20 @@ def test_what_cannot_be_measured_is_undefined_or_refused():
     assert math.isnan(FeatureDiversity()(alone))
     with pytest.raises(MetagenError, match="judge=protonet"):
         Recognizability()(outcome(drawings(2, M), judge=lambda x: x))
+
+
+def test_the_prototype_may_be_the_image_that_was_seen():
+    strange = outcome(drawings(2, M), query=drawings(1, Q).roll(1, 0))
+    assert Recognizability()(strange) == 0
+    assert Recognizability("support")(strange) == 100
+    assert Recognizability("real", "support")(strange) == 0, "real ones are held against it, too"
+    with pytest.raises(MetagenError, match="prototype=seen: expected unseen or support"):
+        Recognizability("seen")
+
+
+def test_copies_are_not_original_and_real_drawings_are():
+    copies = outcome(drawings(0, 1).expand(-1, M, -1, -1, -1))
+    assert Originality()(copies) == 0
+    assert Originality()(outcome(drawings(2, M))) == pytest.approx(1, abs=0.1)
+    far = outcome(drawings(0, 1) + 2 * (drawings(2, M) - drawings(0, 1)))
+    assert Originality()(far) == pytest.approx(2, abs=0.2)

@@ -19,7 +19,7 @@ TRAIN = [
     "train", "task.episodes=2", "task.val_episodes=2", "task.batch=2", "trainer.max_steps=8",
     "trainer.val_check_interval=4", "trainer.log_every_n_steps=4", "trainer.enable_progress_bar=false",
     "model.channels=8", "model.hidden=16", "learner=maml", "learner.steps=1", "learner.test_steps=1",
-    "metric@task.metric=[negative_elbo]", "samples=2", "hydra.run.dir=run",
+    "metric=[negative_elbo]", "samples=2", "hydra.run.dir=run",
 ]  # fmt: skip
 
 

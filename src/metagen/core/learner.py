@@ -84,6 +84,15 @@ class Learner(nn.Module):
         tables = objective.for_ways(params, support.x.shape[0])
         return State({n: tables[n] for n in objective.model.per_class}, {})
 
+    @staticmethod
+    def refuse_memory(objective: Objective) -> None:
+        """Refuse a model that needs the support images themselves: for learners that do not give them."""
+        if getattr(objective.model, "needs_memory", False):
+            raise MetagenError(
+                f"{type(objective.model).__name__} varies the support images, which this learner does not "
+                f"hand over: use learner=in_context"
+            )
+
     def prior(self, objective: Objective, params: Params, ways: int) -> Params:
         """Return phi where nothing was seen: theta, with one row per class in the per-class tables."""
         return objective.for_ways(params, ways)

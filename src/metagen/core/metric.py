@@ -1,8 +1,9 @@
 """What a metric sees of an episode, and what it returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from metagen.core.episode import Shots
@@ -65,13 +66,17 @@ class Metric:
         Raises:
             MetagenError: the task gives no samples, logits or judge but the metric needs them.
         """
+        self.check(outcome)
+        return float(self.measure(outcome))
+
+    def check(self, outcome: Outcome) -> None:
+        """Refuse an outcome without what the metric needs."""
         for part in ("samples", "logits", "judge", "others"):
             if getattr(self, f"needs_{part}") and getattr(outcome, part) is None:
                 raise MetagenError(
                     f"metric {self.name} needs {part}, which this task does not give: "
                     f"leave it out of metric=[...]"
                 )
-        return float(self.measure(outcome))
 
     def unfit(self, model: Any) -> str | None:
         """Return why the metric says nothing of ``model`` and what does; None where it fits."""
@@ -80,3 +85,22 @@ class Metric:
     def measure(self, outcome: Outcome) -> Tensor:
         """Return the metric as a scalar tensor; what the metric needs is there."""
         raise NotImplementedError
+
+
+class PooledMetric(Metric):
+    """A metric that looks at all episodes at once, such as by a network that learns from all of them.
+
+    It is measured after the last adaptation step only, and still is one number per episode.
+    """
+
+    def gather(self, outcome: Outcome) -> Any:
+        """Return what is kept of one episode until the end, as small as can be."""
+        raise NotImplementedError
+
+    def conclude(self, kept: Sequence[Any]) -> list[float]:
+        """Return the number of each episode."""
+        raise NotImplementedError
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Return the metric as if there were this one episode."""
+        return torch.tensor(self.conclude([self.gather(outcome)])[0])

@@ -26,6 +26,8 @@ class Model(nn.Module):
         batch_statistics: whether it normalises images by the statistics of the batch they are in.
         transductive: where it does, whether query images are normalised with each other (as in MAML),
             or by the statistics of the support images, so that each is classified by itself.
+        needs_memory: whether it says something only given support images in its buffer ``memory``
+            (N, K, C, H, W), which a learner has to write.
         lowers: what mixed precision may lower, see
             :mod:`metagen.functional.autocast`; the learner decides, too.
     """
@@ -38,6 +40,7 @@ class Model(nn.Module):
     surrogate: ClassVar[bool] = False
     batch_statistics: ClassVar[bool] = False
     transductive: bool = True
+    needs_memory: ClassVar[bool] = False
     lowers: ClassVar[Lowered] = "all"
 
     def loss(self, shots: Shots) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metagen.core.episode import Episode, Params
-from metagen.core.metric import Metric, Outcome
+from metagen.core.metric import Metric, Outcome, PooledMetric
 from metagen.core.objective import Objective
 from metagen.evaluation.likelihood import Likelihood
 from metagen.functional import rng
@@ -68,6 +68,7 @@ class Evaluation:
         self._flops: tuple[int, int] | None = None
         self._episodes = 0
         self.shown: Shown | None = None
+        self._kept: dict[str, list[Any]] = {}
 
     def update(self, objective: Objective, learner: Any, batch: Episode, over: Vectorizer) -> None:
         """Adapt to the T episodes of ``batch`` and measure along the way."""
@@ -114,10 +115,27 @@ class Evaluation:
             seen = (drawn, own, alone, together, self.others)
             outcome = Outcome(support, query, labels[t], losses[t], self.judge, *seen)
             for name, metric in self.metrics.items():
-                self.values[step][name].append(float(metric(outcome)))
+                self.values[step][name].append(self._value(name, metric, outcome, step == self.steps))
         if step == self.steps and self.shown is None:
             first = (batch.support.x, batch.query.x, batch.query.y, samples, logits, labels)
             self.shown = Shown(*(_take(part, 0) if part is None else part[0].cpu() for part in first))
+
+    def _value(self, name: str, metric: Metric, outcome: Outcome, last: bool) -> float:
+        """Return the metric of an episode; NaN of one that is known at the end, for which much is kept."""
+        if not isinstance(metric, PooledMetric):
+            return metric(outcome)
+        if last:
+            metric.check(outcome)
+            self._kept.setdefault(name, []).append(metric.gather(outcome))
+        return float("nan")
+
+    def _conclude(self) -> None:
+        """Fill in the metrics that look at all episodes at once."""
+        while self._kept:
+            name, kept = self._kept.popitem()
+            metric = self.metrics[name]
+            assert isinstance(metric, PooledMetric)
+            self.values[self.steps][name] = metric.conclude(kept)
 
     def _sample(self, call: Callable[..., Tensor], batch: Episode) -> Tensor:
         """Draw M images a class with the same noise at every step: (T, N, M, C, H, W)."""
@@ -132,6 +150,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return name -> mean, ci95, n over episodes, at the last step."""
+        self._conclude()
         return {name: summarize(values) for name, values in self.values[self.steps].items()}
 
     def curve(self) -> list[dict[str, Any]]:
@@ -140,6 +159,7 @@ class Evaluation:
         FLOPs are those of :func:`metagen.functional.flops.adaptation_flops`, None where they cannot be
         counted; neither they nor the seconds hold the drawing of samples.
         """
+        self._conclude()
         return [
             {
                 "step": step,

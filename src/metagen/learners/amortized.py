@@ -33,6 +33,7 @@ class Amortized(Learner):
     def bind(self, objective: Objective, classes: int) -> None:
         """Check that the model can read a support set."""
         if not objective.model.encoder:
+            self.refuse_memory(objective)
             raise MetagenError(
                 f"learner=amortized needs a model that encodes a support set, such as model=vae; "
                 f"{type(objective.model).__name__} does not: use learner=maml"

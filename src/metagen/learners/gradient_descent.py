@@ -64,6 +64,7 @@ class GradientDescent(Learner):
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Find the parameters that move and create their learned rates, if any."""
+        self.refuse_memory(objective)
         model, params = objective.model, objective.params()
         named = {"all": ("*",), "head": model.head, "tables": model.per_class}
         wanted = named[self.adapts] if isinstance(self.adapts, str) else self.adapts

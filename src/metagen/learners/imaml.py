@@ -97,6 +97,7 @@ class IMAML(GradientDescent):
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Find the parameters that move, and those that no loss reads."""
+        self.refuse_memory(objective)
         if objective.model.surrogate:
             raise MetagenError(
                 f"learner=imaml needs a loss that adaptation minimises, such as that of model=vae; "

@@ -1,4 +1,4 @@
-"""Learning in context: a sequence model that reads the support images before it writes."""
+"""Learning in context: a model that reads the support images themselves."""
 
 from torch import Tensor
 
@@ -17,6 +17,9 @@ class InContext(Learner):
     training step sees every number of context images from 0 to T - 1 at once, none of which contains
     the target (after Brown et al., *Language models are few-shot learners*, NeurIPS 2020, and Müller et
     al., *Transformers can do Bayesian inference*, ICLR 2022).
+
+    A model that holds images but is no sequence model is trained by its loss on the Q query images, given
+    the K support images. One without parameters (``model=warp``) has nothing to be trained.
     """
 
     lowers = "all"  # it differentiates once
@@ -25,12 +28,14 @@ class InContext(Learner):
         super().__init__(steps=0)
 
     def bind(self, objective: Objective, classes: int) -> None:
-        """Check that the model reads sequences of images."""
-        if not hasattr(objective.model, "sequence_nll"):
+        """Check that the model holds images of its class in a buffer ``memory``."""
+        if not hasattr(objective.model, "memory"):
             raise MetagenError(
-                f"learner=in_context needs a model that reads a sequence of images: use "
+                f"learner=in_context needs a model that holds the support images: use "
                 f"model=pixel_transformer; for {type(objective.model).__name__} use learner=maml"
             )
+        self.meta_trained = any(True for _ in objective.model.named_parameters())  # type: ignore[misc]
+        self.sequences = hasattr(objective.model, "sequence_nll")
 
     def begin(self, objective: Objective, params: Params, support: Shots) -> State:
         """Return the support images as the model's memory."""
@@ -38,5 +43,7 @@ class InContext(Learner):
         return state._replace(params={**state.params, "memory": support.x})
 
     def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
-        """Return the mean over all images of -log p given those before it, nats per image."""
+        """Return the mean over all images of -log p given those before, or the loss of the query images."""
+        if not self.sequences:
+            return super().meta_loss(objective, params, episode)
         return objective.call("sequence_nll", params, episode.join().x).mean()

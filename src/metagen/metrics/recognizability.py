@@ -2,7 +2,8 @@ r"""Is a drawing still the character, and do drawings of it differ, by features 
 
 Boutin et al.: *Diversity vs. recognizability: human-like generalization in one-shot generative models*,
 NeurIPS 2022. The features f are those of a judge that was trained on other classes (``judge=protonet``). The
-prototype of a class is one real image that the generator did not see, p_n = f(query_{n1}).
+prototype of a class is one real image that the generator did not see, p_n = f(query_{n1}), or, as in the
+published tables, the first that it did see, p_n = f(support_{n1}), which flatters copies.
 """
 
 from typing import Literal
@@ -25,22 +26,43 @@ class Recognizability(OfImages):
 
     Args:
         images: see :class:`~metagen.metrics.of_images.OfImages`.
+        prototype: ``"unseen"``, a query image, or ``"support"``, the first support image.
+
+    Raises:
+        MetagenError: ``prototype`` is neither.
     """
 
     name = "recognizability"
     unit = "%"
     needs_judge = True
 
-    def __init__(self, images: Literal["samples", "real"] = "samples") -> None:
+    def __init__(
+        self,
+        images: Literal["samples", "real"] = "samples",
+        prototype: Literal["unseen", "support"] = "unseen",
+    ) -> None:
         super().__init__(images)
+        if prototype not in ("unseen", "support"):
+            raise MetagenError(f"metrics.{self.name}.prototype={prototype}: expected unseen or support")
         self.needs_samples = images == "samples"
+        self.seen = prototype == "support"
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Classify samples (N, M, C, H, W), or query images (N, Q - 1, C, H, W)."""
         if self.images == "real":
-            return _share(outcome, outcome.query.x[:, 1:])
+            # a query image that is the prototype is not classified itself
+            return self.share(outcome, outcome.query.x[:, 0 if self.seen else 1 :])
         assert outcome.samples is not None
-        return _share(outcome, outcome.samples)
+        return self.share(outcome, outcome.samples)
+
+    def share(self, outcome: Outcome, x: Tensor) -> Tensor:
+        """Return the share of images (N, M, C, H, W) that are nearest to their own prototype, in %."""
+        if x.shape[1] == 0 or not x.isfinite().all():
+            return torch.tensor(torch.nan)
+        prototypes = _features(outcome, (outcome.support if self.seen else outcome.query).x[:, :1])[:, 0]
+        nearest = torch.cdist(_features(outcome, x).flatten(0, 1), prototypes).argmin(-1)
+        own = torch.arange(len(x), device=nearest.device).repeat_interleave(x.shape[1])
+        return 100 * (nearest == own).double().mean()
 
 
 class FeatureDiversity(Metric):
@@ -63,20 +85,37 @@ class FeatureDiversity(Metric):
         return (_spread(outcome, outcome.samples) / _spread(outcome, outcome.query.x)).mean()
 
 
+class Originality(Metric):
+    r"""Distance of samples to the support image they were drawn from, in features, over that of real images.
+
+    .. math:: \operatorname{mean}_n \frac{\operatorname{mean}_m \|f(s_{nm}) - f(\text{support}_{n1})\|}
+              {\operatorname{mean}_q \|f(\text{query}_{nq}) - f(\text{support}_{n1})\|}
+
+    0: copies; 1: as far from it as other real images of the class (Boutin et al.: *Diffusion models as
+    artists: are we closing the gap between humans and machines?*, ICML 2023, who draw recognizability over
+    it). NaN for samples that are not finite.
+    """
+
+    name = "originality"
+    needs_judge = True
+    needs_samples = True
+
+    def measure(self, outcome: Outcome) -> Tensor:
+        """Compare samples (N, M, C, H, W) and queries (N, Q, C, H, W) with the first support image."""
+        assert outcome.samples is not None
+        start = _features(outcome, outcome.support.x[:, :1])
+
+        def distance(x: Tensor) -> Tensor:
+            return (_features(outcome, x) - start).norm(dim=-1).mean(-1)
+
+        return (distance(outcome.samples) / distance(outcome.query.x)).mean()
+
+
 def _features(outcome: Outcome, x: Tensor) -> Tensor:
     """Map images (N, M, C, H, W) to features (N, M, F)."""
     if not isinstance(outcome.judge, Extractor):
         raise MetagenError("this judge has no features(x), which the metric compares: use judge=protonet")
     return outcome.judge.features(x.flatten(0, 1)).double().unflatten(0, x.shape[:2])
-
-
-def _share(outcome: Outcome, x: Tensor) -> Tensor:
-    if x.shape[1] == 0 or not x.isfinite().all():
-        return torch.tensor(torch.nan)
-    prototypes = _features(outcome, outcome.query.x[:, :1])[:, 0]
-    nearest = torch.cdist(_features(outcome, x).flatten(0, 1), prototypes).argmin(-1)
-    own = torch.arange(len(x), device=nearest.device).repeat_interleave(x.shape[1])
-    return 100 * (nearest == own).double().mean()
 
 
 def _spread(outcome: Outcome, x: Tensor) -> Tensor:

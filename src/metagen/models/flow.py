@@ -205,7 +205,7 @@ class _UNet(nn.Module):
     def __init__(self, size: int, maps: int, row: int, channels: int, hidden: int) -> None:
         super().__init__()
         self.low, self.maps, wide = size // 4, maps, 2 * channels
-        self.mix = nn.Sequential(nn.Linear(2 * _WAVES + row, hidden), nn.SiLU())
+        self.mix = nn.Sequential(nn.Linear(2 * WAVES + row, hidden), nn.SiLU())
         self.enter = _film(Conv2d(1, channels, 4, 2, 1, bias=False), hidden)
         self.left = _film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
         self.down = _film(Conv2d(channels, wide, 4, 2, 1, bias=False), hidden)
@@ -218,7 +218,7 @@ class _UNet(nn.Module):
         self.pixels = Conv2d(channels // 2 + 1, 1, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
-        h = self.mix(torch.cat([_waves(t), c], 1))
+        h = self.mix(torch.cat([waves(t), c], 1))
         maps = c[:, : self.maps * self.low**2].unflatten(1, (self.maps, self.low, self.low))
         half = self.enter(x, h)
         half = half + self.left(half, h)
@@ -234,12 +234,12 @@ def _film(conv: Conv2d | ConvTranspose2d, hidden: int) -> Film:
     return Film(conv, hidden, math.gcd(8, max(1, conv.out_channels // 8)))
 
 
-_WAVES = 8
+WAVES = 8
 
 
-def _waves(t: Tensor) -> Tensor:
+def waves(t: Tensor) -> Tensor:
     """Return cos(pi k t) and sin(pi k t), k = 1 ... 8, for times t (B,): (B, 16)."""
-    angles = math.pi * t[:, None] * torch.arange(1, _WAVES + 1, dtype=t.dtype, device=t.device)
+    angles = math.pi * t[:, None] * torch.arange(1, WAVES + 1, dtype=t.dtype, device=t.device)
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 

@@ -170,8 +170,14 @@ class Experiment(L.LightningModule):
             self.evaluation.update(self.objective, self.learner, batch, self.over)
 
     def configure_optimizers(self) -> Any:
-        """Return the meta-optimizer over everything that is meta-trained, and its schedule."""
-        optimizer = self._optimizer(p for p in self.parameters() if p.requires_grad)
+        """Return the meta-optimizer over everything that is meta-trained, and its schedule.
+
+        None where there is nothing to be trained, as with ``model=warp``.
+        """
+        trained = [p for p in self.parameters() if p.requires_grad]
+        if not trained and not self.learner.meta_trained:
+            return None
+        optimizer = self._optimizer(trained)
         if self._scheduler is None:
             return optimizer
         try:

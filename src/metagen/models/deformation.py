@@ -1,0 +1,209 @@
+"""One drawing, drawn again by another hand: a deformation of it from a learned density, then another pen."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metagen.core.episode import Params, Shots
+from metagen.core.model import Generator
+from metagen.errors import MetagenError
+from metagen.functional import rng
+from metagen.models.pen import Pen, VectorField
+from metagen.models.registration import Deformation, Guess, strided
+
+GUESSED = 0.1
+"""Weight of the distance between the guess and what descent made of it."""
+AT_ONCE = 128
+"""Images that the pen draws at a time: more would not stay in a processor's cache."""
+
+
+class Deformed(Generator):
+    r"""x ~ p(x | a o z, M), z ~ p(z | a, M), with a one of the K support images M, drawn at random.
+
+    z is a deformation (:mod:`metagen.models.registration`); training pairs an image of the support with a
+    query image b of the same class and registers them, z* = argmin E(z; a, b). Both densities are flows
+    (Lipman et al.: *Flow matching for generative modeling*, ICLR 2023), trained at once with the guess g of
+    the registration. With noise of its own for each, z_t = (1 - t) e + t z*, and x_t likewise,
+
+    .. math:: L = \underbrace{E(g(a, b); a, b) + w \|g(a, b) - z^*\|^2}_\text{registration}
+              + \underbrace{\|v(z_t, t, a, M) - (z^* - e)\|^2}_\text{deformation}
+              + \underbrace{\mathrm{H}(b, D(x_t, t, a \circ z^*, M))}_\text{pen}
+
+    where D estimates E[b | x_t] pixel by pixel and H is the cross-entropy, whose least is there, too;
+    its velocity is (D - x_t) / (1 - t). Pairs that cannot be registered teach the flows nothing. How
+    characters vary is what is learned; densities over transforms shared by classes are from Miller, Matsakis
+    and Viola: *Learning from one example through shared densities on transforms*, CVPR 2000.
+
+    The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` and
+    ``learner=amortized`` write. Each query image is shown a random number of them, 1 to K.
+    """
+
+    per_class: ClassVar[tuple[str, ...]] = ()
+    head: ClassVar[tuple[str, ...]] = ("pen.pixels.*",)
+    encoder: ClassVar[tuple[str, ...]] = ("see.*",)
+    needs_memory = True
+    surrogate = True  # z* is held constant
+    loss_unit = "sum of the errors of registration, deformation and pen"
+    memory: Tensor
+
+    def __init__(
+        self,
+        size: int = 28,
+        colours: int = 1,
+        points: int = 7,
+        unit: float = 0.03,
+        stiffness: float = 0.3,
+        contrast: float = 12.0,
+        refine_steps: int = 12,
+        refine_rate: float = 0.3,
+        least_likeness: float = 0.75,
+        features: int = 256,
+        channels: int = 48,
+        hidden: int = 256,
+        sample_steps: int = 12,
+        spread: float = 1.0,
+        noise: float = 1.0,
+        start: float = 0.0,
+        redrawn: bool = True,
+    ) -> None:
+        """Build the model for images of ``colours`` x ``size`` x ``size``.
+
+        Args:
+            size: S, a multiple of 4.
+            colours: C.
+            points: control points on a side, 4 or more.
+            unit: typical displacement of one of them, in half sides.
+            stiffness: lambda of the registration's energy.
+            contrast: with which strokes are resampled; 0 for photographs.
+            refine_steps: of the descent that follows the guess.
+            refine_rate: its first step, in typical displacements.
+            least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
+            features: numbers that are read from an image.
+            channels: width of the pen's net at half the resolution.
+            hidden: width of all that is no image.
+            sample_steps: steps of each flow.
+            spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
+            noise: the same of the pen.
+            start: time at which the pen's flow begins, in [0, 1), from noise blended with the deformed image
+                (Meng et al.: *SDEdit*, ICLR 2022); 0 is the density, more keeps more of the strokes.
+            redrawn: whether samples are drawn in another pen; False shows the deformed image.
+
+        Raises:
+            MetagenError: an argument is out of its range.
+        """
+        super().__init__()
+        if not 0 <= start < 1:
+            raise MetagenError(f"model.start={start}: expected a time from 0 to below 1")
+        _check(
+            size, points, {"colours": colours, "features": features, "channels": channels, "hidden": hidden,
+                           "sample_steps": sample_steps, "unit": unit, "refine_rate": refine_rate},
+            {"stiffness": stiffness, "contrast": contrast, "refine_steps": refine_steps, "spread": spread,
+             "noise": noise},
+        )  # fmt: skip
+        self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
+        self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn
+        self.noise, self.start = noise, start
+        self.deform = Deformation(size, points, unit, stiffness, contrast)
+        self.guess = Guess(size, self.deform.numbers, channels, hidden)
+        net, seen = strided(colours, size, max(8, channels * 2 // 3))
+        self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
+        self.velocity = VectorField(self.deform.numbers, 2 * features, hidden)
+        self.pen = Pen(colours, 2 * features, channels, hidden)
+        self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
+
+    def encode(self, support: Shots) -> Params:
+        """Return the support images themselves."""
+        return {"memory": support.x}
+
+    def loss(self, shots: Shots) -> Tensor:
+        """Return L, the mean over the images of ``shots``, each paired with a support image of its class."""
+        b, key = shots.x.flatten(0, 1), shots.key
+        a, features = self._given(shots.y.flatten(), rng.fold_in(key, 1), some=True)
+        inks = self.deform.blurred(a), self.deform.blurred(b)
+        guess = self.guess(a.mean(1, keepdim=True), b.mean(1, keepdim=True))
+        z = self.deform.refine(guess.detach(), *inks, self.refine_steps, self.refine_rate).detach()
+        energy = sum(self.deform.energy(guess, *pair) for pair in zip(*inks, strict=True)) / len(inks[0])
+        registration = energy + GUESSED * (guess - z).square().mean(1)
+        likeness = 1 - self.deform.gap(z, inks[0][-1], inks[1][-1])
+        taught = (likeness > self.least_likeness).to(z) / (likeness > self.least_likeness).sum().clamp(min=1)
+        moving = self._deformation_loss(z, features, rng.fold_in(key, 2))
+        drawing = self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
+        return registration.mean() + (taught * (moving + drawing)).sum()
+
+    def sample(self, y: Tensor, key: Tensor) -> Tensor:
+        """Draw one image for each class index of ``y`` (B,): (B, C, S, S)."""
+        a, features = self._given(y, rng.fold_in(key, 1), some=False)
+        z = self.spread * rng.normal(rng.fold_in(key, 2), (len(y), self.deform.numbers), a.dtype)
+        h = 1 / self.sample_steps
+        for i in range(self.sample_steps):  # Heun's second-order steps
+            t = z.new_full(y.shape, i * h)
+            k1 = self.velocity(z, t, features)
+            z = z + h / 2 * (k1 + self.velocity(z + h * k1, t + h, features))
+        moved = self.deform.sharp(z, a)
+        return self.redraw(moved, features, rng.fold_in(key, 3)) if self.redrawn else moved
+
+    def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
+        """Return deformed images c (B, C, S, S) in another pen."""
+        noise = self.noise * rng.normal(key, tuple(c.shape), c.dtype)
+        x = torch.lerp(noise, 2 * c - 1, self.start)
+        parts = zip(x.split(AT_ONCE), c.split(AT_ONCE), features.split(AT_ONCE), strict=True)
+        return torch.cat([self._redrawn(*part) for part in parts])
+
+    def _redrawn(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
+        """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
+        for i in range(self.sample_steps):
+            t = x.new_full((len(x),), self.start + (1 - self.start) * i / self.sample_steps)
+            mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
+            x = x + (mean - x) / (self.sample_steps - i)  # (D - x) / (1 - t) over a step
+        return ((x + 1) / 2).clamp(0, 1)
+
+    def _given(self, y: Tensor, key: Tensor, some: bool) -> tuple[Tensor, Tensor]:
+        """Return for classes y (B,) an image each, and features of it and of the others of its class.
+
+        ``some``: of a random number of them.
+        """
+        shots = self.memory.shape[1]
+        if not shots:
+            raise MetagenError(
+                "model=deformation varies support images and was given none: use learner=in_context and "
+                "task.shots=1 or more"
+            )
+        order = rng.uniform(rng.fold_in(key, 1), (len(y), shots)).argsort(-1)
+        count = (rng.uniform(rng.fold_in(key, 2), (len(y), 1)) * shots).long() + 1 if some else shots
+        features = self.see(self.memory.flatten(0, 1)).unflatten(0, self.memory.shape[:2])[y]
+        shown = (order.argsort(-1) < count).to(features)[..., None]
+        own = torch.nn.functional.one_hot(order[:, 0], shots).to(features)[..., None]
+        both = (features * own).sum(1), (features * shown).sum(1) / shown.sum(1)
+        return self.memory[y, order[:, 0]], torch.cat(both, -1)
+
+    def _deformation_loss(self, z: Tensor, features: Tensor, key: Tensor, draws: int = 4) -> Tensor:
+        """Return the error of the velocity (B,), the mean of a few draws, which cost little."""
+        e = rng.normal(rng.fold_in(key, 1), (draws, *z.shape), z.dtype)
+        t = rng.uniform(rng.fold_in(key, 2), (draws, len(z)), z.dtype)
+        zt = torch.lerp(e, z.expand_as(e), t[..., None])
+        many = features.expand(draws, -1, -1).flatten(0, 1)
+        v = self.velocity(zt.flatten(0, 1), t.flatten(), many).unflatten(0, (draws, len(z)))
+        return (v - (z - e)).square().mean((0, 2))
+
+    def _pen_loss(self, b: Tensor, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
+        """Return the cross-entropy of the images b (B, C, S, S), a mean over pixels, (B,)."""
+        e = rng.normal(rng.fold_in(key, 1), tuple(b.shape), b.dtype)
+        t = rng.normal(rng.fold_in(key, 2), (len(b),), b.dtype).sigmoid()
+        xt = torch.lerp(e, 2 * b - 1, t[:, None, None, None])
+        logits = self.pen(xt, t, c, features)
+        return F.binary_cross_entropy_with_logits(logits, b, reduction="none").mean((1, 2, 3))
+
+
+def _check(size: int, points: int, positive: dict[str, float], others: dict[str, float]) -> None:
+    if size < 4 or size % 4:
+        raise MetagenError(f"model.size={size}: expected a multiple of 4, to be halved twice")
+    if points < 4:
+        raise MetagenError(f"model.points={points}: expected 4 or more, as cubic splines have")
+    for name, value in positive.items():
+        if not value > 0:
+            raise MetagenError(f"model.{name}={value}: expected a positive number")
+    for name, value in others.items():
+        if not value >= 0:
+            raise MetagenError(f"model.{name}={value}: expected a number of 0 or more")
