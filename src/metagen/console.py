@@ -1,4 +1,4 @@
-"""What the command line shows, and how it reads options."""
+"""The console: what the command line shows, and how it reads options."""
 
 import argparse
 import re

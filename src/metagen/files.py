@@ -309,3 +309,9 @@ def _plain(obj: Any) -> Any:
     if isinstance(obj, float) and not math.isfinite(obj):
         return None
     return obj if obj is None or isinstance(obj, bool | int | float | str) else str(obj)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a key by which names are sorted as people would: ``2`` before ``10``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts]

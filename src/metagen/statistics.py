@@ -1,4 +1,4 @@
-"""From one number per episode to a mean with its uncertainty."""
+"""Means with their uncertainty, from one number per episode."""
 
 import math
 from collections.abc import Sequence

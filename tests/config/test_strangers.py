@@ -20,7 +20,7 @@ from metagen.config.trusted import instantiate
 from metagen.errors import MetagenError
 from metagen.reading import check_writable, opened, read_json, read_yaml
 from metagen.sweeps.adopt import adopted
-from metagen.sweeps.plan import Job, Record, Sweep
+from metagen.sweeps.plan import Job, JobRecord, Sweep
 from metagen.sweeps.process import command
 
 TOUCH = "{_target_: pathlib.Path.touch, _args_: [{_target_: pathlib.Path, _args_: [taken]}]}"
@@ -279,7 +279,7 @@ def test_a_sweep_that_was_sent_is_refused(fields, sweep, capsys):
 
 def test_a_record_of_a_job_that_is_none(sweep):
     job = sweep.jobs[0]
-    sweep.write_record(job, Record("failed", "it broke", 1.0, 2.0, "host", None, 3))
+    sweep.write_record(job, JobRecord("failed", "it broke", 1.0, 2.0, "host", None, 3))
     assert sweep.record(job).threads == 3
     for text in ("[]", "{", '{"state": 3}', '{"threads": "3; x"}', '{"other": 1}', "[" * 100_000):
         (sweep.root / "jobs" / "0.json").write_text(text)

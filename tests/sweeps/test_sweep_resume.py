@@ -10,7 +10,7 @@ import pytest
 from metagen.cli.main import run
 from metagen.errors import MetagenError, UsageError
 from metagen.sweeps import process
-from metagen.sweeps.plan import Job, Record, Sweep
+from metagen.sweeps.plan import Job, JobRecord, Sweep
 from metagen.sweeps.process import command, quoted, state_of
 from metagen.sweeps.resume import resumed
 
@@ -66,7 +66,7 @@ def test_a_job_that_was_started_goes_on(sweep):
     (sweep.root / "0" / ".hydra").mkdir(parents=True)
     (sweep.root / "0" / ".hydra" / "overrides.yaml").write_text("[]")
     assert "--resume" not in command(sweep, job), "what lies there is not of this sweep"
-    sweep.write_record(job, Record("failed"))
+    sweep.write_record(job, JobRecord("failed"))
     assert command(sweep, job)[4:] == ["train", "--resume", str(sweep.root / "0")]
     (sweep.root / "0" / ".hydra" / "overrides.yaml").unlink()
     assert "--resume" not in command(sweep, job), "its folder went away"

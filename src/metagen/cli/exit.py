@@ -10,7 +10,7 @@ from metagen.errors import MetagenError
 from metagen.training import signals
 
 
-def guard(job: Callable[[], int]) -> int:
+def exit_code(job: Callable[[], int]) -> int:
     """Return the exit code of ``job``; an error goes to stderr in one line."""
     try:
         return job()

@@ -7,7 +7,7 @@ from typing import Any
 
 from metagen import __version__
 from metagen.cli import commands
-from metagen.cli.exit import fail, guard
+from metagen.cli.exit import exit_code, fail
 from metagen.cli.hydra import SHOWS, check_flags, through_hydra
 from metagen.console import Parser, echo
 from metagen.errors import UsageError, nearest
@@ -52,7 +52,7 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return the exit code; errors go to stderr in one line."""
-    return guard(lambda: _dispatch(list(argv)))
+    return exit_code(lambda: _dispatch(list(argv)))
 
 
 def _dispatch(argv: list[str]) -> int:

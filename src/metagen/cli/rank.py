@@ -4,14 +4,14 @@ import os
 import sys
 import threading
 
-from metagen.cli.exit import guard
+from metagen.cli.exit import exit_code
 from metagen.jobs.process import quiet
 from metagen.runs.run import Run
 
 
 def main() -> int:
     """Join a training as one of its ranks; the configuration comes through the standard input."""
-    return guard(_join)
+    return exit_code(_join)
 
 
 def _join() -> int:

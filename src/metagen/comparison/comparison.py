@@ -1,4 +1,4 @@
-"""What is compared with what: from folders to tables."""
+"""The comparison of runs: from folders to tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from metagen.comparison.groups import Group, comparable, grouped
 from metagen.comparison.paired_differences import Measure, baselines, corrected, difference, measures
-from metagen.comparison.tables import Table, budgets_of, by_budget, differences, payoffs, scores
+from metagen.comparison.tables import Table, budgets_of, by_budget, differences_table, payoffs, scores
 from metagen.runs.records import Left, collect
 
 
@@ -56,7 +56,7 @@ def comparison(folders: Sequence[Path], options: Options) -> Comparison:
     at = [difference(*pair, measure, options.budget) for pair in pairs for measure in known]
     deltas = corrected([d for d in at if d is not None])
     tables = [scores(groups, known, options.within, options.budget)]
-    tables += [differences(deltas, options.within)] if deltas else []
+    tables += [differences_table(deltas, options.within)] if deltas else []
     if options.budgets:
         tables += by_budget(pairs, known, budgets_of(groups, options.budget))
     tables += [payoffs(pairs, known)]

@@ -1,11 +1,11 @@
-"""Which runs can be compared, and which of them differ in nothing but their seed."""
+"""Groups of runs that can be compared, and that differ in nothing but their seed."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from metagen.errors import MetagenError, nearest
-from metagen.runs.records import Left, Run
+from metagen.runs.records import FinishedRun, Left
 from metagen.runs.settings import SILENT, differing, label, overrides_of
 
 Cell = tuple[str | None, ...]
@@ -21,9 +21,9 @@ class Group(NamedTuple):
 
     name: str
     labels: dict[str, str | None]
-    cells: dict[Cell, dict[int, Run]]
+    cells: dict[Cell, dict[int, FinishedRun]]
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[FinishedRun]:
         """Return all runs."""
         return [run for seeds in self.cells.values() for run in seeds.values()]
 
@@ -33,7 +33,9 @@ class Group(NamedTuple):
         return sorted(set.intersection(*found)) if found else []
 
 
-def comparable(runs: Sequence[Run], within: Sequence[str] = ()) -> tuple[dict[Cell, list[Run]], list[Left]]:
+def comparable(
+    runs: Sequence[FinishedRun], within: Sequence[str] = ()
+) -> tuple[dict[Cell, list[FinishedRun]], list[Left]]:
     """Return the runs by cell, where all of a cell were judged on the same episodes, and the others.
 
     In each cell the episodes that most runs were judged on count (of equally many, the first ones).
@@ -42,10 +44,10 @@ def comparable(runs: Sequence[Run], within: Sequence[str] = ()) -> tuple[dict[Ce
         MetagenError: an unknown key, or no two runs were judged on the same episodes.
     """
     _check_keys(runs, within, "--within")
-    cells: dict[Cell, list[Run]] = {}
+    cells: dict[Cell, list[FinishedRun]] = {}
     for run in runs:
         cells.setdefault(tuple(run.settings.get(key) for key in within), []).append(run)
-    kept: dict[Cell, list[Run]] = {}
+    kept: dict[Cell, list[FinishedRun]] = {}
     left: list[Left] = []
     for cell, members in cells.items():
         # A record of an earlier version does not know the checksum of its images.
@@ -66,24 +68,24 @@ def comparable(runs: Sequence[Run], within: Sequence[str] = ()) -> tuple[dict[Ce
     return kept, left
 
 
-def identity(run: Run, bank: bool = True) -> tuple[Any, ...]:
+def identity(run: FinishedRun, bank: bool = True) -> tuple[Any, ...]:
     """Return what two runs have in common that were judged on the same episodes, and (``bank``) images."""
     return *_episodes(run), _bank(run).get("sha256") if bank else None
 
 
-def _episodes(run: Run) -> tuple[Any, ...]:
+def _episodes(run: FinishedRun) -> tuple[Any, ...]:
     return run.record["episodes"].get("sha256"), _test_classes(run)
 
 
-def _bank(run: Run) -> dict[str, Any]:
+def _bank(run: FinishedRun) -> dict[str, Any]:
     return (run.record.get("data") or {}).get("test") or {}
 
 
-def _test_classes(run: Run) -> tuple[str, ...]:
+def _test_classes(run: FinishedRun) -> tuple[str, ...]:
     return tuple((run.record.get("split") or {}).get("test") or ())
 
 
-def _why(run: Run, other: Run) -> str:
+def _why(run: FinishedRun, other: FinishedRun) -> str:
     """Say in what a run's episodes differ from the others'."""
     if identity(run) == identity(other):
         return "the same episodes as no other run"
@@ -104,7 +106,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def grouped(
-    cells: dict[Cell, list[Run]], by: Sequence[str] | None = None, within: Sequence[str] = ()
+    cells: dict[Cell, list[FinishedRun]], by: Sequence[str] | None = None, within: Sequence[str] = ()
 ) -> tuple[list[Group], list[Left]]:
     """Return the groups in the order of their first runs, and runs that are there twice.
 
@@ -150,13 +152,13 @@ def telling(rows: Sequence[Cell]) -> list[int]:
     return kept
 
 
-def told_apart(runs: Sequence[Run], within: Sequence[str] = ()) -> list[str]:
+def told_apart(runs: Sequence[FinishedRun], within: Sequence[str] = ()) -> list[str]:
     """Return the overrides by which runs that are not the same differ."""
     overridden = {key for run in runs for key in overrides_of(run.record)} - SILENT - set(within)
     return [key for key in differing([run.settings for run in runs]) if key in overridden]
 
 
-def _newer(run: Run, other: Run, group: Group) -> tuple[Run, Run]:
+def _newer(run: FinishedRun, other: FinishedRun, group: Group) -> tuple[FinishedRun, FinishedRun]:
     """Return the one of two equal runs that counts, and the other: trained before evaluated, newer first.
 
     Raises:
@@ -168,7 +170,7 @@ def _newer(run: Run, other: Run, group: Group) -> tuple[Run, Run]:
             f"in {', '.join(keys)}: add that to --by, or leave --by out"
         )
 
-    def rank(one: Run) -> tuple[bool, float]:
+    def rank(one: FinishedRun) -> tuple[bool, float]:
         return one.record["training"].get("seconds") is not None, (
             one.folder / "metrics.json"
         ).stat().st_mtime
@@ -177,7 +179,7 @@ def _newer(run: Run, other: Run, group: Group) -> tuple[Run, Run]:
     return first, second
 
 
-def _check_keys(runs: Sequence[Run], keys: Sequence[str], option: str) -> None:
+def _check_keys(runs: Sequence[FinishedRun], keys: Sequence[str], option: str) -> None:
     known = sorted({key for run in runs for key in run.settings} | {"seed"})
     for key in keys:
         if key not in known:

@@ -19,7 +19,7 @@ from metagen.reading import read_bytes
 from metagen.report.differences import differences_plot
 from metagen.report.learning import adaptation_curves
 from metagen.report.page import Card, Picture, page
-from metagen.runs.records import Run, left_lines
+from metagen.runs.records import FinishedRun, left_lines
 
 DRAWN = 12  # lines in a picture
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -87,7 +87,7 @@ def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _run_row(group: Group, run: Run, measures: Sequence[Measure]) -> dict[str, Any]:
+def _run_row(group: Group, run: FinishedRun, measures: Sequence[Measure]) -> dict[str, Any]:
     means = {m.name: run.record["metrics"].get(m.name) for m in measures}
     training = run.record["training"]
     return {"folder": str(run.folder), "group": group.name, "seed": run.record["seed"], **means} | {
@@ -188,7 +188,7 @@ def samples_of(folder: Path) -> bytes | None:
 
 
 def _cards(
-    runs: Sequence[tuple[Group, Run]], measures: Sequence[Measure], within: Sequence[str]
+    runs: Sequence[tuple[Group, FinishedRun]], measures: Sequence[Measure], within: Sequence[str]
 ) -> tuple[list[Card], list[str]]:
     """Return a card for each run, with its samples as long as there is room."""
     cards, used, without = [], 0, 0

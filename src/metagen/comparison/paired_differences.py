@@ -1,4 +1,4 @@
-"""What groups of runs score, and by how much they differ on the same episodes."""
+"""Scores of groups of runs, and their paired differences on the same episodes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from metagen.comparison.estimates import Estimate, holm, stratified, student
 from metagen.comparison.groups import Cell, Group
 from metagen.errors import MetagenError, nearest
-from metagen.runs.records import Run
+from metagen.runs.records import FinishedRun
 
 CONTROLS = ("scratch", "transfer")
 
@@ -67,7 +67,7 @@ class Difference(NamedTuple):
         return one is not None and one.p is not None and one.p < 0.05 and one.mean * self.measure.sign > 0
 
 
-def measures(runs: Sequence[Run], wanted: Sequence[str] | None = None) -> list[Measure]:
+def measures(runs: Sequence[FinishedRun], wanted: Sequence[str] | None = None) -> list[Measure]:
     """Return the metrics of ``runs``, those named or all, the main one first.
 
     Raises:
@@ -87,7 +87,7 @@ def measures(runs: Sequence[Run], wanted: Sequence[str] | None = None) -> list[M
     return [_measure(runs, name) for name in wanted or known]
 
 
-def _measure(runs: Sequence[Run], name: str) -> Measure:
+def _measure(runs: Sequence[FinishedRun], name: str) -> Measure:
     if name.startswith("nll_t"):
         return Measure(name, "nats", "lower")
     record = next((run.record for run in runs if name in run.record["metrics"]), {})

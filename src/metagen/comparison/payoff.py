@@ -1,4 +1,4 @@
-"""How soon a learner is as good as a control, and after how many tasks its meta-training has paid off."""
+"""The pay-off of meta-training: how soon a learner is as good as a control, and after how many tasks."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -48,7 +48,7 @@ def _over(kinds: Iterable[str]) -> str:
     return "over seeds (Student's t), over the test episodes where there is one seed"
 
 
-def differences(found: Sequence[Difference], within: Sequence[str]) -> Table:
+def differences_table(found: Sequence[Difference], within: Sequence[str]) -> Table:
     """Return a row for each paired difference, corrected by Holm's method over all of them."""
     seeds, folds = (any(getattr(d, part) for d in found) for part in ("seeds", "folds"))
     rows = [_difference_row(d, seeds, folds) for d in found]

@@ -1,4 +1,4 @@
-"""What the user allows configurations beyond what they may do anyway: ``METAGEN_ALLOW``."""
+"""The classes that the user allows configurations to name: ``METAGEN_ALLOW``."""
 
 import os
 

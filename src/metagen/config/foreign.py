@@ -1,4 +1,4 @@
-"""A command line that takes configurations from a folder of its own, which a stranger may have made.
+"""The check of configurations from a folder of their own, which a stranger may have made.
 
 Such a configuration says what a run does. It does not say how Hydra works: which callbacks are called, to
 which files is logged, which variables of the environment are set.
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config.flat import flatten
 from metagen.config.interpolations import check_interpolations
-from metagen.config.overrides import foreign
+from metagen.config.overrides import foreign, key_of
 from metagen.config.tree import conf_dir
 from metagen.console import printable
 from metagen.errors import MetagenError, UsageError
@@ -83,7 +83,7 @@ def check_hydra(composed: Mapping[str, Any], own: Mapping[str, Any], words: Sequ
         for word in listed or ():
             if word not in words and not str(word).startswith("hydra.mode="):
                 raise _beyond(f"hydra.overrides.{kind}", word)
-    said = {word.lstrip("+~").partition("=")[0] for word in words}
+    said = {key_of(word) for word in words}
     before = flatten(own, "hydra")
     for key, value in flatten(node, "hydra").items():
         if value == before.get(key) or SAID_BY_HYDRA.match(key):

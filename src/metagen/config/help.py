@@ -1,4 +1,4 @@
-"""What ``metagen train --help`` shows: every key of a configuration with its value and what it means.
+"""The help of ``metagen train``: every key of a configuration with its value and what it means.
 
 A key is documented where it is defined: by a comment behind it in its YAML file, or under ``Args`` of the
 class that takes it, which is read from the source, since to import it would take seconds.

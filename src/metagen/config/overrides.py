@@ -25,6 +25,11 @@ def group_of(override: str) -> str:
     return key_of(override).partition("@")[0]
 
 
+def by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """Return ``KEY=VALUE`` words by key, the last one of each."""
+    return {key_of(str(text)): str(text).partition("=")[2] for text in overrides}
+
+
 def of_hydra(override: str) -> bool:
     """Return whether an override sets something of Hydra itself."""
     return key_of(override).startswith(("hydra.", "hydra/"))

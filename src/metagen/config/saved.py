@@ -1,4 +1,4 @@
-"""What a run's folder says of its configuration, read as if a stranger had sent it."""
+"""The saved configuration of a run, read as if a stranger had sent it."""
 
 from pathlib import Path
 from typing import Any

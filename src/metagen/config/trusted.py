@@ -1,4 +1,4 @@
-"""What a configuration may run: it may come from a stranger."""
+"""The classes that a configuration may name, since it may come from a stranger, and their construction."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""What flows between data, models and learners."""
+"""The contract of an episode: what flows between data, models and learners."""
 
 from typing import NamedTuple
 

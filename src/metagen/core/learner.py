@@ -1,4 +1,4 @@
-"""What every learner is: a way from a model's parameters and a few images to adapted parameters."""
+"""The contract of a learner: a way from parameters and a few images to adapted parameters."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple

@@ -1,4 +1,4 @@
-"""What a metric sees of an episode, and what it returns."""
+"""The contract of a metric: what it sees of an episode, and what it returns."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""What the data sets share: the arguments, the cache, the order of the steps."""
+"""The base class of data sets: their arguments, their cache, the order of their steps."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What paper brings along and nobody drew: the lines of ruled and squared sheets, and a frame."""
+"""Lines of ruled and squared paper, and frames, which nobody drew."""
 
 import numpy as np
 from scipy import ndimage

@@ -1,4 +1,4 @@
-"""Which classes are trained on, validated on and tested on: always explicit, never a folder's order."""
+"""The class split: which classes are trained on, validated on and tested on, always explicit."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is asked of the data: few-shot episodes, or plain supervised learning."""
+"""Tasks: few-shot episodes, or plain supervised learning."""
 
 import logging
 from collections.abc import Sequence

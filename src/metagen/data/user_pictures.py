@@ -3,7 +3,6 @@
 One file holds both halves, reading folders and finding the ink, because neither is of use alone.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy import ndimage
 
 from metagen.data import paper
 from metagen.errors import MetagenError
+from metagen.files import natural_key
 from metagen.reading import opened
 
 Array = np.ndarray
@@ -121,12 +121,7 @@ def _entries(folder: Path) -> list[Path]:
         found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in JUNK]
     except OSError as error:
         raise MetagenError(f"cannot read the folder {folder}: {error.strerror}") from error
-    return sorted(found, key=lambda p: (_natural(p.name), p.name))
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts]
+    return sorted(found, key=lambda p: (natural_key(p.name), p.name))
 
 
 def _load(path: Path, name: str, limit: int) -> list[Array]:

@@ -1,4 +1,4 @@
-"""What one run made of a few images."""
+"""The result of one run that has adapted to a few images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

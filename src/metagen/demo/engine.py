@@ -1,4 +1,4 @@
-"""What the page shows, without the page: several runs adapt to the same few images, step by step."""
+"""The engine of the page: several runs adapt to the same few images, step by step."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What a visitor draws or uploads, made to look like the data. Nothing here is to be trusted."""
+"""The drawings and uploads of a visitor, made to look like the data; none of it is trusted."""
 
 import json
 from collections.abc import Sequence

@@ -20,8 +20,8 @@ def launch(blocks: Any, host: str, port: int) -> str:
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from metagen.demo.guard import Guard
     from metagen.demo.inputs import MAX_FILE
+    from metagen.demo.limits import Guard
     from metagen.demo.page import WEB
 
     warnings.filterwarnings("ignore", module="gradio")

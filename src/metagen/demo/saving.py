@@ -1,4 +1,4 @@
-"""What is shown, as a ZIP file in memory."""
+"""A ZIP file in memory of what the page shows."""
 
 import io
 import zipfile

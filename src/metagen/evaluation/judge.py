@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 from tqdm import tqdm
 
+from metagen.data.bank import Bank
+from metagen.data.cache import folder
 from metagen.errors import MetagenError
 from metagen.files import write_bytes
 from metagen.reading import opened
@@ -25,17 +27,6 @@ AGAIN = 256
 """Test images on which a cached judge is tested again."""
 SLACK = 2.0
 """Percentage points that another machine's rounding may cost."""
-
-
-class Images(Protocol):
-    """The part of a data bank that a judge reads: M images and their classes."""
-
-    name: str
-    images: Any  # uint8 (M, C, H, W)
-    labels: Any  # int64 (M,)
-    names: tuple[str, ...]
-    held: Any  # bool (M,), the official test images
-    sha256: str
 
 
 class Judge:
@@ -75,10 +66,10 @@ class Judge:
             raise MetagenError("judge: epochs, lr and batch_size must be positive, min_steps and shift >= 0")
         self._make, self.seed, self.epochs, self.min_steps = model, seed, epochs, min_steps
         self.lr, self.batch_size, self.shift = lr, batch_size, shift
-        self.cache = Path(cache or os.environ.get("METAGEN_CACHE") or Path.home() / ".cache" / "metagen")
+        self.cache = folder(None if cache is None else str(cache))
         self.accuracy, self.classes = float("nan"), ()  # type: tuple[float, tuple[str, ...]]
 
-    def fit(self, bank: Images, tested: Collection[str] = ()) -> "Judge":
+    def fit(self, bank: Bank, tested: Collection[str] = ()) -> "Judge":
         """Train on all classes of ``bank``, also the tested, or load what was trained; return self."""
         self.classes = tuple(bank.names)
         labels, held = torch.as_tensor(bank.labels), torch.as_tensor(bank.held)
@@ -147,7 +138,7 @@ class Judge:
         ]
         return 100 * float(torch.cat(right).double().mean())
 
-    def _hash(self, bank: Images) -> str:
+    def _hash(self, bank: Bank) -> str:
         settings = [self.epochs, self.min_steps, self.lr, self.batch_size, self.shift, self.seed]
         text = json.dumps([bank.sha256, settings, repr(self.model), len(self.classes)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How likely is a new image of a class, given none, one, two, ... others?"""
+"""The likelihood of a new image of a class, given none, one, two, ... others."""
 
 from collections.abc import Sequence
 from typing import Any

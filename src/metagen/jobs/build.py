@@ -1,4 +1,4 @@
-"""From a composed configuration to the objects of an experiment."""
+"""The objects of an experiment, built from a composed configuration."""
 
 import logging
 from collections.abc import Mapping

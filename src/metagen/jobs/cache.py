@@ -1,4 +1,4 @@
-"""What lies in the cache: banks of images and judges, listed, checked and cleared."""
+"""The cache of banks and judges: listed, checked and cleared."""
 
 from collections.abc import Sequence
 from datetime import datetime

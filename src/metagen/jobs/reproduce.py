@@ -12,7 +12,7 @@ from metagen.files import write_json
 from metagen.jobs.environment import git_commit, versions
 from metagen.reading import read_json
 from metagen.report.tables import comparison_table
-from metagen.runs.reopen import differences, reopen, split_hydra
+from metagen.runs.reopen import changed_keys, reopen, split_hydra
 
 Record = dict[str, Any]
 
@@ -49,8 +49,8 @@ class Reproduction:
         lines += [f"today's conf no longer takes '{text}'; what it set is kept" for text in self.opened.lost]
         lines += _listed("today's conf has, the saved value counts", self.opened.changed)
         lines += _listed("not on this machine", self.opened.moved)
-        lines += _listed("code", differences({"commit": self.old.get("git")}, {"commit": git_commit()}))
-        lines += _listed("versions", differences(self.old.get("versions", {}), versions()))
+        lines += _listed("code", changed_keys({"commit": self.old.get("git")}, {"commit": git_commit()}))
+        lines += _listed("versions", changed_keys(self.old.get("versions", {}), versions()))
         return "\n".join(lines if len(lines) > 1 else [*lines, "nothing differs: conf, code and versions"])
 
     def share_threads(self) -> None:
@@ -100,7 +100,7 @@ def expected(old: Record, new: Record, given: Sequence[str]) -> list[str]:
         reasons.append(f"device {old['device']} -> {new['device']}")
     for name in ("versions", "machine", "data"):
         if name in old:  # a run of an earlier version did not write down all of it
-            found = differences(old[name], new[name])
+            found = changed_keys(old[name], new[name])
             reasons += [f"{name}.{key} {_short(a)} -> {_short(b)}" for key, (a, b) in found.items()]
     a, b = (record["training"].get("sha256") for record in (old, new))
     if a and a != b:

@@ -8,7 +8,7 @@ from metagen.config.overrides import group_of
 from metagen.config.schema import check
 from metagen.errors import MetagenError, UsageError
 from metagen.reading import check_writable, read_json
-from metagen.runs.reopen import Reopened, differences, reopen
+from metagen.runs.reopen import Reopened, changed_keys, reopen
 from metagen.runs.run import Run
 
 FREE = ("trainer", "vectorize", "chunk", "workers", "checkpoint", "checkpoint_every", "max_skips")
@@ -48,7 +48,7 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
 def _check_recipe(run: Path, overrides: Sequence[str], opened: Reopened) -> None:
     """Refuse what follows from an override of the trainer, such as another learning-rate schedule."""
     before, after = (resolved(one.config) for one in (reopen(run), opened))
-    for key, (old, new) in differences(before, after).items():
+    for key, (old, new) in changed_keys(before, after).items():
         if not _free(key):
             raise MetagenError(
                 f"{' '.join(overrides)} changes {key} from {old} to {new}, but a resumed run keeps its "

@@ -54,6 +54,8 @@ def train(run: Run, echo: Echo) -> float:
     """
     with HeldBack() as messages:
         setup = build(run.config)
+        if setup.start and run.kind == "new":
+            start_from(setup.experiment, setup.start)
         if not parallel.first():
             return _train(run, setup, echo)
         alone = RANKS not in os.environ and not parallel.started_elsewhere()
@@ -75,7 +77,8 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
         keeper.saved_step = setup.data.first_step = load_checkpoint(experiment, start)
         echo(f"goes on from step {steps} ({start})")
     elif setup.start:
-        start_from(experiment, setup.start)
+        if run.kind == "resumed":
+            start_from(experiment, setup.start)
         if not learner.meta_trained:
             echo(f"starts as {setup.start}: this is fine-tuning, not training from scratch")
     validated = setup.data.streams.val is not None

@@ -1,4 +1,4 @@
-"""What learned update rules share: one network for all coordinates, around a hand-made rule."""
+"""The base of learned update rules: one network for all coordinates, around a hand-made rule."""
 
 from typing import ClassVar
 

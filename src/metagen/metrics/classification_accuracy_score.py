@@ -1,4 +1,4 @@
-r"""Can a classifier learn the classes of an episode from generated images?
+r"""The classification accuracy score: a classifier learns the classes of an episode from generated images.
 
 Ravuri, Vinyals: *Classification Accuracy Score for Conditional Generative Models*, NeurIPS 2019. The
 classifier is a softmax regression on pixels,

@@ -1,4 +1,4 @@
-"""How many of the samples are copies of the support images?"""
+"""The share of samples that are copies of the support images."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""How badly the adapted classifier predicts unseen labels."""
+"""The cross-entropy of unseen labels under the adapted classifier."""
 
 from torch import Tensor
 

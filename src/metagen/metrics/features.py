@@ -1,4 +1,4 @@
-"""What metrics between two sets of images compare: the judge's features, in halves of equal size."""
+"""The judge's features of two sets of images, in halves of equal size."""
 
 from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable

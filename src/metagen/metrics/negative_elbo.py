@@ -1,4 +1,4 @@
-"""How badly the adapted generator predicts unseen images."""
+"""The negative ELBO of unseen images under the adapted generator."""
 
 from typing import Any
 

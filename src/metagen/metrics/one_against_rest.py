@@ -1,4 +1,4 @@
-r"""Can a classifier learn to tell one new class from all known ones, from generated images of it?
+r"""The accuracy of telling one new class from all known ones, learned from generated images of it.
 
 The classification accuracy score (:mod:`metagen.metrics.classification_accuracy_score`) needs two or more
 new classes. Where one class is held out, its samples are set against real images of the others,

@@ -1,4 +1,4 @@
-r"""Is a drawing still the character, and do drawings of it differ, by features in which one image is enough?
+r"""Recognizability and diversity of drawings, by features in which one image is enough.
 
 Boutin et al.: *Diversity vs. recognizability: human-like generalization in one-shot generative models*,
 NeurIPS 2022. The features f are those of a judge that was trained on other classes (``judge=protonet``). The

@@ -1,4 +1,4 @@
-r"""Can a network that has seen many pairs tell a generated drawing from a real one?
+r"""A classifier two-sample test: can a network that has seen many pairs tell generated from real?
 
 A classifier two-sample test (Lopez-Paz and Oquab: *Revisiting classifier two-sample tests*, ICLR 2017). A
 critic learns to tell pairs (support image, other real image of the class) from pairs (support image, sample),

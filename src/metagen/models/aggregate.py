@@ -1,4 +1,4 @@
-"""From what was seen in each image of a class to one row for the class."""
+"""Aggregation: from what was read in each image of a class to one row for the class."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What several generators are made of: nets that read images, FiLM layers, Gaussians and Bernoullis."""
+"""Building blocks of generators: nets that read images, FiLM layers, Gaussians and Bernoullis."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""What a process leaves in a folder, so that it can take back exactly that."""
+"""The footprint of a process in a folder, so that it can take back exactly that."""
 
 import shutil
 from collections.abc import Sequence

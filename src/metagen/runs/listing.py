@@ -1,15 +1,16 @@
-"""What runs there are and how they stand: the job behind ``metagen list``."""
+"""The list of runs and of how they stand: the job behind ``metagen list``."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metagen.config.overrides import by_key
 from metagen.errors import MetagenError
 from metagen.reading import read_yaml
 from metagen.report.tables import comparison_table, number
 from metagen.runs.records import has_checkpoint, read_record, run_folders
-from metagen.runs.settings import pairs, settings_of
+from metagen.runs.settings import settings_of
 
 QUIET = 600  # seconds without a new byte after which an unfinished run is taken for a dead one
 
@@ -91,7 +92,7 @@ def _told(folder: Path) -> dict[str, str]:
     try:
         hydra = read_yaml(folder / ".hydra" / "hydra.yaml")["hydra"]
         chosen = {key: str(value) for key, value in hydra["runtime"]["choices"].items() if value is not None}
-        return {**chosen, **pairs(hydra["overrides"]["task"])}
+        return {**chosen, **by_key(hydra["overrides"]["task"])}
     except (OSError, MetagenError, KeyError, TypeError, AttributeError):
         return {}
 

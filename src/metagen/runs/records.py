@@ -1,7 +1,6 @@
 """Find runs below folders and read their records, however they ended."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metagen.errors import MetagenError
+from metagen.files import natural_key
 from metagen.reading import read_json
 from metagen.runs.settings import Record, settings_of
 from metagen.runs.shape import SHAPE, misfit
 
 
 @dataclass(eq=False)
-class Run:
+class FinishedRun:
     """A finished run: its folder, its record, and what it was told (:func:`settings_of`)."""
 
     folder: Path
@@ -67,7 +67,7 @@ class Left(NamedTuple):
     why: str
 
 
-def collect(folders: Sequence[Path]) -> tuple[list[Run], list[Left]]:
+def collect(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[Left]]:
     """Return the finished runs below ``folders`` and the others, jobs of a sweep in their order.
 
     Raises:
@@ -77,7 +77,7 @@ def collect(folders: Sequence[Path]) -> tuple[list[Run], list[Left]]:
     for folder in run_folders(folders):
         try:
             record = read_record(folder)
-            runs.append(Run(folder, record, settings_of(record)))
+            runs.append(FinishedRun(folder, record, settings_of(record)))
         except FileNotFoundError:
             saved = "; checkpoints/last.ckpt holds its state" if has_checkpoint(folder) else ""
             left.append(Left(folder, f"unfinished (no metrics.json{saved})"))
@@ -101,7 +101,7 @@ def run_folders(folders: Sequence[Path]) -> list[Path]:
         if not folder.is_dir():
             raise MetagenError(f"no folder {folder}: name one with runs below it, such as outputs")
     found = dict.fromkeys(path for folder in folders for path in _walk(folder))
-    return sorted(found, key=natural)
+    return sorted(found, key=lambda path: natural_key(str(path)))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -109,12 +109,6 @@ def _walk(folder: Path) -> Iterator[Path]:
         if "metrics.json" in files or ".hydra" in names:
             yield Path(path)
         names[:] = [name for name in names if name not in (".hydra", "checkpoints")]
-
-
-def natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Return a sorting key that takes digits as numbers."""
-    parts = re.findall(r"\d+|\D+", str(path))
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def read_record(folder: Path) -> Record:

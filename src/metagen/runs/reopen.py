@@ -99,7 +99,7 @@ def reopen(run: Path, new: Sequence[str] = (), start: bool = True) -> Reopened:
     config = _three_ways({**before.config, **saved}, before.config, after.config)
     config = _put(config, given, after.config)
     moved = _settle(config, start)
-    differing = differences(saved, {key: before.config[key] for key in saved if key in before.config})
+    differing = changed_keys(saved, {key: before.config[key] for key in saved if key in before.config})
     chosen = {group: name for group, name in after.choices.items() if before.choices.get(group) != name}
     given_groups = {group: after.choices[group] for group in map(group_of, new) if group in after.choices}
     choices = {**before.choices, **_saved_choices(run), **chosen, **given_groups}
@@ -152,7 +152,7 @@ def _saved_choices(run: Path) -> dict[str, str]:
     return {}
 
 
-def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+def changed_keys(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Return key -> (old, new) for every dotted key whose values differ; ``"-"`` where it is missing."""
     a, b = flatten(old), flatten(new)
     return {

@@ -1,10 +1,11 @@
-"""What a run was told, and by what it is told from others."""
+"""The settings of a run, and those by which it differs from others."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metagen.config import renamed
+from metagen.config.overrides import by_key
 
 Record = dict[str, Any]
 
@@ -14,13 +15,7 @@ SILENT = frozenset({"seed", "vectorize", "chunk", "workers", "trainer.enable_pro
 
 def overrides_of(run: Record) -> dict[str, str]:
     """Return the overrides of a run by key, in today's names."""
-    return pairs(renamed.overrides(list(map(str, run["overrides"]))))
-
-
-def pairs(overrides: Sequence[str]) -> dict[str, str]:
-    """Return ``KEY=VALUE`` words by key."""
-    split = (str(item).lstrip("+~").partition("=") for item in overrides)
-    return {key: value for key, _, value in split}
+    return by_key(renamed.overrides(list(map(str, run["overrides"]))))
 
 
 def settings_of(run: Record) -> dict[str, str]:

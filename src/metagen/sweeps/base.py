@@ -1,4 +1,4 @@
-"""What all our launchers share: the plan of a sweep, its table, and what goes back to the sweeper."""
+"""The base class of our launchers: the plan of a sweep, its table, and what goes back to the sweeper."""
 
 import os
 from collections.abc import Sequence

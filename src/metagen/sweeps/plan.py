@@ -1,4 +1,4 @@
-"""What a sweep consists of, kept in its folder so that it can be finished later.
+"""The plan of a sweep, kept in its folder so that it can be finished later.
 
 A sweep's folder holds, beside a folder for each job:
 
@@ -50,7 +50,7 @@ def check_job_folder(job: Job) -> None:
 
 
 @dataclass(frozen=True)
-class Record:
+class JobRecord:
     """How a job goes or went.
 
     state:   ``waiting``, ``running``, ``done``, ``failed``, ``pruned``, ``killed (SIGNAL)`` or
@@ -174,9 +174,9 @@ class Sweep:
     def unfinished(self) -> list[Job]:
         """Return the jobs that have not come to their end."""
         records = {job.number: self.record(job) for job in self.jobs}
-        return [job for job in self.jobs if (records[job.number] or Record()).state != "done"]
+        return [job for job in self.jobs if (records[job.number] or JobRecord()).state != "done"]
 
-    def record(self, job: Job) -> Record | None:
+    def record(self, job: Job) -> JobRecord | None:
         """Return how a job goes, or None where it has not been started.
 
         A job with a result is done, whatever became of its process afterwards, or of the sweep.
@@ -188,20 +188,20 @@ class Sweep:
             found = _record_in(path)
         except (OSError, ValueError, TypeError, MetagenError) as error:
             log.warning("%s cannot be read (%s)", path, error)
-            found = Record("lost", f"its record {path} cannot be read")
+            found = JobRecord("lost", f"its record {path} cannot be read")
         if self._finished(job, found):
             return replace(found, state="done", error=None)
         lost = "its metrics.json is gone or cannot be read"
         return replace(found, state="lost", error=lost) if found.state == "done" else found
 
-    def _finished(self, job: Job, record: Record) -> bool:
+    def _finished(self, job: Job, record: JobRecord) -> bool:
         """Return whether a job has a result that is not older than its start."""
         if self.result(job) is None:
             return False
         written = (self.path(job) / "metrics.json").stat().st_mtime
         return record.state == "done" or written >= (record.started or 0.0) - CLOCKS
 
-    def write_record(self, job: Job, record: Record) -> None:
+    def write_record(self, job: Job, record: JobRecord) -> None:
         """Keep how a job goes."""
         write_json(self._record(job), asdict(record))
 
@@ -232,14 +232,14 @@ class Sweep:
             os.close(descriptor)
 
 
-def _record_in(path: Path) -> Record:
+def _record_in(path: Path) -> JobRecord:
     """Return a job's record.
 
     Raises:
         MetagenError: it is none.
     """
     try:
-        record = Record(**read_json(path))
+        record = JobRecord(**read_json(path))
         texts, times = (record.error, record.host, record.devices), (record.started, record.ended)
         if not all(isinstance(one, str | None) for one in (record.state, *texts)):
             raise TypeError("a field that is no text")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from metagen.config.overrides import quoted
 from metagen.errors import TrialPrunedError
-from metagen.sweeps.plan import Job, Record, Sweep
+from metagen.sweeps.plan import Job, JobRecord, Sweep
 from metagen.variables import PARENT, TRIAL
 
 OWN = ("hydra.mode", "hydra.sweep", "hydra.run", "hydra/launcher", "hydra.launcher", "hydra/sweeper")
@@ -42,7 +42,7 @@ class Process:
         env |= {TRIAL: f"{job.number}:{sweep.study}"} if sweep.study else {}
         devices, threads = env.get("CUDA_VISIBLE_DEVICES"), env.get("OMP_NUM_THREADS", "")
         place = (platform.node(), devices, int(threads) if threads.isdigit() else None)
-        self.record = Record("running", None, time.time(), None, *place)
+        self.record = JobRecord("running", None, time.time(), None, *place)
         sweep.write_record(job, self.record)
         with sweep.log(job).open("ab") as log:
             self._offset = log.tell()
@@ -66,12 +66,12 @@ class Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.send_signal(number)
 
-    def poll(self) -> Record | None:
+    def poll(self) -> JobRecord | None:
         """Return how the job went, or None while it runs."""
         code = self._process.poll()
         return None if code is None else self._ended(code)
 
-    def wait(self) -> Record:
+    def wait(self) -> JobRecord:
         """Return how the job went, at its end; what interrupts the wait ends the job, its state saved."""
         try:
             return self._ended(self._process.wait())
@@ -80,7 +80,7 @@ class Process:
             self._ended(self._process.wait())
             raise
 
-    def _ended(self, code: int) -> Record:
+    def _ended(self, code: int) -> JobRecord:
         kept = self.sweep.record(self.job)
         done = kept is not None and kept.state == "done"
         state = "done" if done else "interrupted" if self.stopped else state_of(code)

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from metagen.config.overrides import by_key
 from metagen.errors import MetagenError
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.process import Process
 from metagen.sweeps.slots import Slot
-from metagen.sweeps.table import differing, ended_line, overrides_of
+from metagen.sweeps.table import differing, ended_line
 
 POLL = 0.05
 """Seconds between two looks at the processes."""
@@ -65,7 +66,7 @@ class Queue:
         # With as many threads as before a job that goes on ends in the same bits.
         kept = slot._replace(threads=again.threads) if again and again.threads else slot
         self.running[Process(self.sweep, job, kept.environment(), [lock])] = slot
-        own = overrides_of(job)
+        own = by_key(job.overrides)
         label = " ".join(f"{key}={own[key]}" for key in self.keys if key in own)
         self.echo(f"job {job.number} {'started again' if again else 'started'} ({kept}) {label}".rstrip())
 

@@ -1,4 +1,4 @@
-"""Where jobs can run on this machine: places on its devices, or shares of its cores."""
+"""Slots for jobs on this machine: places on its devices, or shares of its cores."""
 
 import os
 import shutil

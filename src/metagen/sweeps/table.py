@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from metagen.config.overrides import by_key
 from metagen.report.tables import comparison_table
-from metagen.sweeps.plan import Job, Record, Sweep
+from metagen.sweeps.plan import Job, JobRecord, Sweep
 
 COLUMNS = 4
 """Metrics at most: more do not fit into a terminal's line."""
@@ -33,16 +34,16 @@ def jobs_table(sweep: Sweep, jobs: Sequence[Job], metrics: Sequence[str] = ()) -
     return "\n".join(lines)
 
 
-def ended_line(job: Job, record: Record) -> str:
+def ended_line(job: Job, record: JobRecord) -> str:
     """Say how a job ended."""
     why = f": {record.error}" if record.error and record.state == "failed" else ""
     return f"job {job.number} {record.state} after {duration(record.seconds)}{why}"
 
 
-def record_of(sweep: Sweep, job: Job) -> Record:
+def record_of(sweep: Sweep, job: Job) -> JobRecord:
     """Return how a job went; one that nobody watches any more counts as lost."""
-    record = sweep.record(job) or Record()
-    lost = Record("lost", "its process ended without a trace", record.started)
+    record = sweep.record(job) or JobRecord()
+    lost = JobRecord("lost", "its process ended without a trace", record.started)
     return lost if record.state == "running" else record
 
 
@@ -56,24 +57,18 @@ def duration(seconds: float | None) -> str:
 
 
 def _row(
-    sweep: Sweep, job: Job, record: Record, keys: Sequence[str], metrics: Sequence[str]
+    sweep: Sweep, job: Job, record: JobRecord, keys: Sequence[str], metrics: Sequence[str]
 ) -> dict[str, Any]:
     found = (sweep.result(job) or {}).get("metrics", {}) if record.state == "done" else {}
-    overrides = overrides_of(job)
+    overrides = by_key(job.overrides)
     row: dict[str, Any] = {"job": job.number}
     row |= {key: overrides.get(key) for key in keys}
     row |= {"state": record.state, "time": duration(record.seconds)}
     return row | {name: found.get(name) for name in (metrics or list(found))[:COLUMNS]}
 
 
-def overrides_of(job: Job) -> dict[str, str]:
-    """Return the overrides of a job by key."""
-    pairs = (text.partition("=") for text in job.overrides)
-    return {key.lstrip("+"): value for key, _, value in pairs}
-
-
 def differing(jobs: Sequence[Job]) -> list[str]:
     """Return the keys of overrides whose values are not the same in all jobs."""
-    overrides = [overrides_of(job) for job in jobs]
+    overrides = [by_key(job.overrides) for job in jobs]
     keys = list(dict.fromkeys(key for one in overrides for key in one))
     return [key for key in keys if len({one.get(key) for one in overrides}) > 1]

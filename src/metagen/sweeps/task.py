@@ -1,4 +1,4 @@
-"""What Hydra hands to its launcher: a job function that says by name what it does."""
+"""The task of a sweep, which Hydra hands to its launcher: what the jobs do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

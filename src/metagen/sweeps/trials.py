@@ -1,4 +1,4 @@
-"""What a study has found."""
+"""The table of the trials of a study."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from metagen.demo.guard import Guard
+from metagen.demo.limits import Guard
 
 
 def ask(path="/", headers=(), chunks=(b"",), most=100):

@@ -1,4 +1,4 @@
-"""What stands between the network and the page: limits, and a page that may load nothing from elsewhere."""
+"""Limits of the page's server: who may ask for how much, and a page that loads nothing from elsewhere."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
