@@ -1,4 +1,5 @@
 import logging
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from metagen.errors import MetagenError
-from metagen.evaluation.judge import Judge, _every_fourth, _shifted
+from metagen.evaluation.judge import Judge, _every_fourth, _shifted, checksum
 
 
 @pytest.fixture(autouse=True)
@@ -186,3 +187,62 @@ def test_every_config_makes_a_judge_for_any_number_of_classes(path: Path) -> Non
     assert isinstance(made, Judge)
     assert made._make(ways=7).logits(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
     assert made._make(ways=7).features(torch.zeros(2, 1, 28, 28)).ndim == 2
+
+
+def flipped(kept: dict) -> dict:
+    bits = kept["weights"]["net.1.weight"].view(torch.int32)
+    bits[0, 0] ^= 1 << 20
+    return kept
+
+
+def spoilt(kept: dict) -> dict:
+    """NaN weights with a checksum that fits."""
+    kept["weights"]["net.1.weight"][0, 0] = float("nan")
+    return kept | {"sha256": checksum(kept["weights"], kept["accuracy"])}
+
+
+def forged(kept: dict) -> dict:
+    """Weights that know nothing, with a checksum that fits."""
+    kept["weights"]["net.3.weight"].zero_()
+    return kept | {"sha256": checksum(kept["weights"], kept["accuracy"])}
+
+
+def old(kept: dict) -> dict:
+    return {key: kept[key] for key in ("weights", "accuracy")}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(flipped, "checksum"), (spoilt, "NaN"), (forged, "claims"), (old, "checksum")],
+)
+def test_a_cached_judge_is_believed_only_if_it_is_whole_and_as_good_as_it_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change, reason: str
+) -> None:
+    x = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
+    expected = judge(tmp_path).fit(bank())(x)
+    (file,) = tmp_path.iterdir()
+    torch.save(change(torch.load(file, weights_only=True)), file)
+    with caplog.at_level(logging.WARNING):
+        again = judge(tmp_path).fit(bank())
+    assert reason in caplog.text
+    assert torch.equal(again(x), expected), "it is trained anew from the same start"
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(judge(tmp_path).fit(bank())(x), expected)
+    assert not caplog.text
+
+
+def test_a_pipe_in_the_cache_does_not_hang(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    judge(tmp_path).fit(bank())
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    with caplog.at_level(logging.WARNING):
+        assert judge(tmp_path).fit(bank()).accuracy == 100
+    assert "no regular file" in caplog.text
+
+
+def test_a_judge_that_becomes_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MetagenError, match=r"NaN or infinite.*judge\.lr"):
+        judge(tmp_path, lr=1e38).fit(bank())
+    assert list(tmp_path.iterdir()) == []
