@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from metagen.config import renamed
 from metagen.config.overrides import own_overrides
 from metagen.config.schema import check
-from metagen.runs.reopen import recompose
+from metagen.runs.reopen import reopen
 from metagen.runs.settings import overrides_of
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -96,7 +96,7 @@ def test_an_old_run_is_opened(tmp_path):
     OmegaConf.save(OmegaConf.create(saved), tmp_path / ".hydra" / "config.yaml")
     given = ["metric@task.metric=[cas,cas_real]", "task.shots=2", "tuned=none"]
     OmegaConf.save(OmegaConf.create(given), tmp_path / ".hydra" / "overrides.yaml")
-    parts = recompose(tmp_path)
+    parts = reopen(tmp_path)
     assert parts.lost == []
     assert parts.config["metrics"]["cas_real"] == {
         "_target_": "metagen.metrics.classification_accuracy_score.ClassificationAccuracyScore",

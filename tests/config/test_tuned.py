@@ -5,6 +5,7 @@ from conftest import composed
 from omegaconf import OmegaConf
 
 from metagen.config.tuned import line, tuned
+from metagen.runs.run import new_run
 
 REPTILE = ("experiment=mnist_holdout", "learner=reptile")
 LEAVE_ONE_OUT = ("experiment=mnist_leave_one_out_started", "learner=scratch")
@@ -58,3 +59,14 @@ def test_a_value_that_follows_from_a_model_and_a_size_is_told():
 @pytest.mark.parametrize("overrides", [(), ("experiment=meta_knowledge",), (*REPTILE[:1], "learner=maml")])
 def test_nothing_is_said_where_nothing_was_tuned(overrides):
     assert told(line, *overrides) is None
+
+
+def test_files_of_the_users_own_are_told(tmp_path):
+    beside = tmp_path / "experiment" / "mine" / "learner" / "maml.yaml"
+    beside.parent.mkdir(parents=True)
+    beside.write_text("learner:\n  steps: 3\n")
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 1\n")
+    run = new_run(["experiment=mine", "learner=maml", f"hydra.run.dir={tmp_path / 'out'}"], tmp_path)
+    assert run.config["learner"]["steps"] == 3
+    found = line(run.choices, run.config, run.overrides, run.places)
+    assert found == "tuned for maml in mine: learner.steps=3"

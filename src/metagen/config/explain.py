@@ -101,7 +101,11 @@ def _choices(group: str) -> list[str]:
 
 
 def _unknown_key(key: str, words: Sequence[str]) -> str:
-    """Name the known key that is closest to an unknown one."""
+    """Name the known key that is closest to an unknown one, or what its name is now."""
+    from metagen.config.renamed import KEYS
+
+    if key in KEYS:
+        return f"no key '{key}': it is {KEYS[key]} now, see metagen train --help"
     every = _keys(_default_config(words, key.startswith("hydra.")))
     known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
     leaf = key.rpartition(".")[2]

@@ -92,7 +92,8 @@ def _said_of(node: str, choices: Mapping[str, Any]) -> dict[str, str]:
     if node == "metrics":
         files = [(f"{path.stem}.", path) for path in (conf_dir() / "metric").glob("*.yaml")]
         return {prefix + key: text for prefix, path in files for key, text in comments(path).items()}
-    group = next((name for name in choices if name.partition("@")[2] == node), node).partition("@")[0]
+    own = [node] if node in choices else [name for name in choices if name.partition("@")[2] == node]
+    group = next(iter(own), node).partition("@")[0]
     choice = choices.get(group if group == node else f"{group}@{node}")
     return _inherited(group, choice) if isinstance(choice, str) else {}
 

@@ -38,13 +38,19 @@ SOURCES = (
 """In the order in which they count: the last one wins."""
 
 
-def tuned(choices: Mapping[str, Any], config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def tuned(
+    choices: Mapping[str, Any],
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    places: Sequence[str | Path] = (),
+) -> dict[str, Any]:
     """Return key -> value of all that was tuned for these choices and not overridden.
 
     Args:
         choices: of every group and line, as Hydra keeps them.
         config: what was composed, as plain data: the values are those that hold.
         overrides: of the user. A choice such as ``optimizer=adam`` overrides no value of the optimizer.
+        places: folders of the user's own beside ``conf``, searched after it.
 
     Returns:
         Flat; a class that takes another's place has its node's key, ``optimizer`` for
@@ -52,7 +58,7 @@ def tuned(choices: Mapping[str, Any], config: Mapping[str, Any], overrides: Sequ
     """
     given = [key for key in map(key_of, overrides) if not (conf_dir() / key).is_dir()]
     held = flatten(config)
-    keys = dict.fromkeys(key for source in SOURCES for key in _keys(source, choices.get(source.line)))
+    keys = dict.fromkeys(key for source in SOURCES for key in _keys(source, choices, places))
     return {
         key.removesuffix("._target_"): held[key]
         for key in keys
@@ -60,21 +66,27 @@ def tuned(choices: Mapping[str, Any], config: Mapping[str, Any], overrides: Sequ
     }
 
 
-def line(choices: Mapping[str, Any], config: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+def line(
+    choices: Mapping[str, Any],
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    places: Sequence[str | Path] = (),
+) -> str | None:
     """Return what :func:`tuned` does in a line for the user; None where it is nothing."""
-    values = tuned(choices, config, overrides)
+    values = tuned(choices, config, overrides, places)
     if not values:
         return None
-    groups = dict.fromkeys(one.group for one in SOURCES if _keys(one, choices.get(one.line)))
+    groups = dict.fromkeys(one.group for one in SOURCES if _keys(one, choices, places))
     names = [f"size={choices[group]}" if group == "size" else str(choices[group]) for group in groups]
     said = ", ".join(f"{key}={_spelled(value)}" for key, value in values.items())
     return f"tuned for {', '.join(names)} in {choices['experiment']}: {said}"
 
 
-def _keys(source: Source, choice: Any) -> list[str]:
+def _keys(source: Source, choices: Mapping[str, Any], places: Sequence[str | Path]) -> list[str]:
     """Return the keys that a file sets; a model's file also names the class whose size it is."""
-    path = Path(conf_dir(), source.line.partition("@")[0], f"{choice}.yaml")
-    if not path.is_file():
+    name = Path(source.line.partition("@")[0], f"{choices.get(source.line)}.yaml")
+    path = next((Path(place, name) for place in (conf_dir(), *places) if Path(place, name).is_file()), None)
+    if path is None:
         return []
     keys = flatten(OmegaConf.to_container(OmegaConf.load(path)), source.package)
     return [key for key in keys if not (source.group == "model" and key.endswith("_target_"))]

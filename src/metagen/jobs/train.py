@@ -69,7 +69,7 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
     learner = experiment.learner
     keeper = setup.keeper(checkpoints)
     skips = setup.skips(run.choices.get("learner") or type(learner).__name__)
-    if text := tuned.line(run.choices, run.config, run.overrides):
+    if text := tuned.line(run.choices, run.config, run.overrides, run.places):
         echo(text)
     start, steps = newest(checkpoints) if run.kind == "resumed" else (None, None)
     if start is not None:

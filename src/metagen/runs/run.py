@@ -77,6 +77,12 @@ class Run:
         found = json.loads(text)
         return cls(**{**found, "folder": Path(found["folder"])})
 
+    @property
+    def places(self) -> list[str]:
+        """Where Hydra looked for the files of the configuration."""
+        sources = self.whole.hydra.runtime.config_sources if self.whole is not None else ()
+        return [str(source.path) for source in sources if source.schema == "file"]
+
     def check_folder(self) -> None:
         """Refuse a folder that holds a run or a sweep already, unless it is this run's own.
 
