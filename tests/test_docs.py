@@ -11,6 +11,7 @@ from guide_texts import GUIDE, PAGES, READMES, ROOT, assert_runs, commands, exam
 from test_readme import TINY
 
 from metagen.cli import main as cli
+from metagen.config.tree import conf_dir
 
 sys.path.insert(0, str(GUIDE))
 from tools import configuration, errors, figures, reference, results
@@ -154,8 +155,8 @@ def test_results_take_a_new_record_of_an_unknown_experiment(tmp_path):
 
 def test_configuration_shows_every_choice_and_key(made):
     page = (made / "configuration.md").read_text()
-    for path in cli.conf_dir().rglob("*.yaml"):
-        group = path.parent.relative_to(cli.conf_dir())
+    for path in conf_dir().rglob("*.yaml"):
+        group = path.parent.relative_to(conf_dir())
         assert str(group) == "." or f"### {group}={path.stem}\n" in page
     assert "| `learner.test_steps` | `10` | a whole number or null |" not in page.partition("## learner")[0]
     row = next(line for line in page.splitlines() if line.startswith("| `task.ways` | `3`"))

@@ -53,14 +53,18 @@ def page(out: Path, folder: Path = RESULTS) -> str:
 def section(title: str, records: Mapping[str, Mapping[str, Any]], out: Path) -> str:
     """Return the tables and the picture of one experiment."""
     rows = [_row(name, record) for name, record in records.items()]
-    parts = [f"## {title}", "", f"`conf/experiment/{title}.yaml`", "", comparison_table(rows)[1]]
+    parts = [f"## {title}", "", f"`conf/experiment/{title}.yaml`", "", comparison_table(rows, _cell)[1]]
     likelihoods = [row for n, r in records.items() if r.get("likelihood") for row in _likelihood(n, r)]
     if likelihoods:
         parts += ["Negative log-likelihood of a new image in nats, given so many images of its class:", ""]
-        parts += [comparison_table(likelihoods)[1]]
+        parts += [comparison_table(likelihoods, _cell)[1]]
     if adaptation_plot(labels(records), out / f"adaptation-{title}.png"):
         parts += [f"![{title}: quality over adaptation steps](adaptation-{title}.png)", ""]
-    parts += ["How they were made:", "", comparison_table([_made(n, r) for n, r in records.items()])[1]]
+    parts += [
+        "How they were made:",
+        "",
+        comparison_table([_made(n, r) for n, r in records.items()], _cell)[1],
+    ]
     parts += [*_versions(records), ""]
     return "\n".join(parts)
 
@@ -75,6 +79,11 @@ def labels(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, A
     while all(len(w) > same + 1 and w[same] == words[0][same] for w in words):
         same += 1
     return {"-".join(w[same:]): records[name] for w, name in zip(words, names, strict=True)}
+
+
+def _cell(text: str) -> str:
+    """Return a cell as it stands: our own records hold links and code."""
+    return text.replace("|", "\\|")
 
 
 def _row(name: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def compose(
     place = []
     if config_dir is not None:
         if not Path(config_dir).is_dir():
-            raise MetagenError(f"--config-dir {config_dir}: no such folder")
+            raise MetagenError(f"--config-dir {config_dir}: no such folder; name one with configurations")
         place = [f"hydra.searchpath=[{quoted('file://' + str(Path(config_dir).absolute()))}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         whole = hydra.compose(config_name, [*place, *overrides], return_hydra_config=True)

@@ -148,7 +148,9 @@ class Trained:
             MetagenError: the model has no likelihood.
         """
         if getattr(self.objective.model, "likelihood", None) is None:
-            raise MetagenError(f"{type(self.objective.model).__name__} has no likelihood of pixels in nats")
+            raise MetagenError(
+                f"{type(self.objective.model).__name__} has no likelihood of pixels in nats; use a run of a model that has one"
+            )
         target = self.shots(queries, seed + 1)
         return self.objective.call(
             "log_likelihood", self.adapt(images, seed=seed), target, importance_samples

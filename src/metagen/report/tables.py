@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metagen.console import printable
@@ -51,19 +51,22 @@ def _mean(row: Summary) -> Summary:
     return {key: row[key] for key in ("mean", "ci95", "n")}
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def comparison_table(
+    rows: Sequence[Mapping[str, Any]], escape: Callable[[str], str] | None = None
+) -> tuple[str, str]:
     """Return one table of several runs, (for the terminal, in Markdown).
 
     Args:
         rows: a run each, column to cell, where a summary ``{"mean", "ci95", "n"}`` is shown as
             ``mean ± ci95`` and anything else as it is. Columns stand in the order of their first
             appearance; a cell that a run lacks is a dash.
+        escape: makes a cell of a text in Markdown; by default :func:`markdown`, for texts of anybody's.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[cell(row.get(name)) for name in columns] for row in rows]
     text = [not any(isinstance(row.get(c), Mapping | int | float) for row in rows) for c in columns]
     head = [name.replace("_", " ") for name in columns]
-    mark = ["| " + " | ".join(map(markdown, line)) + " |" for line in (head, *cells)]
+    mark = ["| " + " | ".join(map(escape or markdown, line)) + " |" for line in (head, *cells)]
     mark.insert(1, "|" + "|".join(":---" if left else "---:" for left in text) + "|")
     return _terminal(head, cells, text), "\n".join(mark) + "\n"
 
