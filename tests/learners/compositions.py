@@ -32,8 +32,8 @@ def learned_optimizer(rule, steps=20, truncation=None, random_start=True, **more
 
 
 def scratch(rule, test_steps=5, **more):
-    return MetaLearner(Theta(), rule, Unrolled(True), Untrained(), 0, test_steps, **more)
+    return MetaLearner(Theta(), rule, Unrolled(), Untrained(), 0, test_steps, **more)
 
 
 def transfer(rule, test_steps=5, **more):
-    return MetaLearner(ClassMean(), rule, Unrolled(True), Joint(), 0, test_steps, **more)
+    return MetaLearner(ClassMean(), rule, Unrolled(), Joint(), 0, test_steps, **more)

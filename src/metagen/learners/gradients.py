@@ -42,25 +42,22 @@ class Unrolled(Gradient):
                 raise MetagenError(f"learner.gradient.{name}={value}: expected null, or 1 or more steps")
         self.first_order, self.truncation, self.checkpoint_steps = first_order, truncation, checkpoint_steps
 
-    @property
-    def plain(self) -> bool:  # type: ignore[override]
-        """Whether the graph is neither cut nor recomputed."""
-        return self.truncation is None and self.checkpoint_steps is None
+        whole = truncation is None and checkpoint_steps is None
+        self.default, self.constant = whole and first_order is False, whole and first_order is True
 
     def check(self, learner: Composition) -> None:
-        """Check that a cut leaves nothing of the start unlearned.
+        """Check that a cut parts nothing from all losses.
 
         Raises:
-            MetagenError: the loss comes after the cuts and the start before them.
+            MetagenError: the loss comes after the cuts, and the start and early steps before them.
         """
-        if self.truncation is None or learner.start.random or not learner.criterion.unrolls:
+        if self.truncation is None or not learner.criterion.unrolls or learner.criterion.every_step:
             return
-        if not learner.criterion.every_step:
-            raise MetagenError(
-                f"learner.gradient.truncation={self.truncation}: the cut parts the start from a loss at the "
-                "end, so that it would not learn: use learner/meta_loss=multi_step with "
-                "learner.meta_loss.early=1, or truncation=null"
-            )
+        raise MetagenError(
+            f"learner.gradient.truncation={self.truncation}: a loss at the end reaches only what comes after "
+            "the last cut: use learner/meta_loss=multi_step with learner.meta_loss.early=1, or "
+            "truncation=null"
+        )
 
     def first_order_at(self, now: int | None) -> bool:
         """Return whether the gradients of the steps are constants at meta-training step ``now``."""
@@ -77,7 +74,7 @@ class Unrolled(Gradient):
         now: int | None,
     ) -> State:
         """Return the state after ``steps``, segment by segment."""
-        if self.plain or not torch.is_grad_enabled():
+        if (self.truncation is None and self.checkpoint_steps is None) or not torch.is_grad_enabled():
             return learner.walk(objective, params, state, support, steps, now)
         walker, own = _Walker(learner), dict(learner.named_parameters())
         for segment in self._segments(steps):

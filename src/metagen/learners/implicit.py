@@ -37,7 +37,6 @@ class Implicit(Gradient):
 
     surrogate = True
     lowers = "none"  # it solves with gradients of the query loss that no loss scale reaches
-    plain = False
 
     def __init__(self, strength: float = 2.0, cg_steps: int = 5) -> None:
         super().__init__()

@@ -72,7 +72,8 @@ class MetaLearner(Composition):
         self.gradient = Unrolled() if gradient is None else gradient
         self.criterion = Query() if meta_loss is None else meta_loss
         self._check(test_rate, given=adapts != "all" or scheduled)
-        self._test_rule = rule if rule is None or test_rate is None else rule.at_rate(test_rate)
+        # In a tuple it is no submodule: a rule that has another rate in the test has no parameters.
+        self._test_rule = () if rule is None or test_rate is None else (rule.at_rate(test_rate),)
         self.meta_trained = self.criterion.meta_trained
         self.few_shot = self.start.few_shot
         self.surrogate = self.criterion.surrogate or self.gradient.surrogate
@@ -84,7 +85,7 @@ class MetaLearner(Composition):
         start, rule = type(self.start).__name__, type(self.rule).__name__
         if self.rule is None:
             settings = (self.steps, self.test_steps, test_rate is not None, self.batch is not None, given)
-            if any(settings) or not self.gradient.plain:
+            if any(settings) or not self.gradient.default:
                 raise MetagenError(
                     "learner.rule=null takes no steps, so that nothing is to be said of them: use "
                     "learner.steps=0 learner.test_steps=0 and the defaults of all else, or a rule such as "
@@ -182,7 +183,7 @@ class MetaLearner(Composition):
         now: int | None = None,
     ) -> State:
         """Return the state after one step of the rule on the support loss."""
-        rule = self._test_rule if now is None else self.rule
+        rule = self._test_rule[0] if now is None and self._test_rule else self.rule
         if rule is None:
             return state
         z, start = self.adapts.read(state)

@@ -169,11 +169,10 @@ class Displacement(MetaLoss):
                 f"{name} has no start to move where each episode draws its own: use learner/start=theta, or "
                 f"learner/meta_loss=multi_step"
             )
-        _no_unrolling(learner, name, "learner/gradient=first_order")
-        if not learner.gradient.first_order_at(0):
+        if not learner.gradient.constant:
             raise MetagenError(
-                f"{name} takes no derivative of the steps: use learner/gradient=first_order, or "
-                f"learner/meta_loss=query"
+                f"{name} takes no derivative of the steps, and keeps no graph to cut, recompute or solve "
+                "for: use learner/gradient=first_order, or learner/meta_loss=query"
             )
 
     def bind(self, objective: Objective, learner: Composition) -> None:
@@ -266,6 +265,7 @@ class Sequence(MetaLoss):
                 f"{type(learner.start).__name__} does not hand on: use learner/start=memory, or "
                 f"learner/meta_loss=query"
             )
+        _no_steps(learner, "a sequence model takes none")
 
     def forward(
         self, learner: Composition, objective: Objective, params: Params, episode: Episode, now: int
@@ -288,12 +288,8 @@ def _no_steps(learner: Composition, why: str) -> None:
             f"learner.steps={learner.steps}: those are the steps in meta-training, and {why}; use "
             f"learner.steps=0 (learner.test_steps are those in validation and test)"
         )
-    _no_unrolling(learner, f"{why}, so that", "learner/gradient=unrolled")
-
-
-def _no_unrolling(learner: Composition, what: str, fitting: str) -> None:
-    if not learner.gradient.plain:
+    if not learner.gradient.default:
         raise MetagenError(
-            f"{what} leaves {type(learner.gradient).__name__} no graph to cut, recompute or solve for: use "
-            f"{fitting} with truncation and checkpoint_steps null"
+            f"{why}, so that no gradient passes the steps as learner.gradient says: use "
+            f"learner/gradient=unrolled as it is"
         )

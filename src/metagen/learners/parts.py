@@ -75,8 +75,10 @@ class Gradient(nn.Module):
 
     surrogate: ClassVar[bool] = False
     lowers: ClassVar[Lowered] = "all"
-    plain: bool = True
-    """Whether there is nothing in it that a learner which differentiates no steps would lose."""
+    default: bool = False
+    """Whether it is the plain one, of which a learner that differentiates no steps loses nothing."""
+    constant: bool = False
+    """Whether it takes the steps' gradients as constants, and nothing else."""
 
     def check(self, learner: Composition) -> None:
         """Check that the other parts go with this one.
