@@ -79,12 +79,12 @@ RULES = {
     "none": lambda: None,
     "sgd": lambda: Sgd(0.1),
     "momentum": lambda: Momentum(0.1),
-    "adam": lambda: Adam(0.05),
+    "adam": lambda: Adam(0.05, eps=1e-3),
     "learned_rates": lambda: LearnedRates(0.1),
     "layer_step_rates": lambda: LayerStepRates(0.1, STEPS),
     "meta_curvature": lambda: MetaCurvature(0.1),
     "lstm": lambda: LstmRule(Sgd(0.1), hidden=3),
-    "mlp": lambda: MlpRule(Adam(0.05), hidden=4, scale=0.05),
+    "mlp": lambda: MlpRule(Adam(0.05, eps=1e-3), hidden=4, scale=0.05),
 }
 ADAPTS = {
     "all": lambda: "all",
