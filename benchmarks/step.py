@@ -77,7 +77,7 @@ def contenders(work: Work, device: str, dtype: torch.dtype) -> Iterator[tuple[st
         f"task={'classify' if work.model == 'conv4' else 'generate'}",
         f"task.ways={work.ways}",
         "learner=maml",
-        f"learner.first_order={work.first_order}",
+        f"learner.gradient.first_order={work.first_order}",
         f"learner.steps={STEPS}",
         f"learner.rule.rate={RATE}",
         *work.overrides,

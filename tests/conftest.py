@@ -77,10 +77,8 @@ def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
     learner = instantiate(copy.deepcopy(_node("learner", *of_learner, ways)))
     objective = Objective(model.double())
     learner.bind(objective, classes)
-    for module in learner.modules():
-        # Two steps show what five would: the second one depends on the first.
-        if getattr(module, "steps", 0) > 2:
-            module.steps = 2
+    # Two steps show what five would: the second one depends on the first.
+    learner.steps = min(learner.steps, 2)
     return model, learner.double(), objective
 
 

@@ -114,10 +114,10 @@ def test_evaluate_repeats_the_test_in_a_new_folder(trained, here):
 
 def test_a_rate_of_the_test_is_that_of_the_rule(trained, here, capsys):
     for name, text in {"rule": "rule.rate=0.01", "test": "test_rate=0.01"}.items():
-        assert run(["evaluate", str(trained), f"learner.second.{text}", f"hydra.run.dir={name}"]) == 0
+        assert run(["evaluate", str(trained), f"learner.{text}", f"hydra.run.dir={name}"]) == 0
     values = [json.loads((f / "metrics.json").read_text())["per_episode"] for f in (trained, here / "rule")]
     assert values[1] == json.loads((here / "test/metrics.json").read_text())["per_episode"] != values[0]
-    assert "adapts at learner.second.test_rate=0.01" in capsys.readouterr().out
+    assert "adapts at learner.test_rate=0.01" in capsys.readouterr().out
 
 
 def test_generate_from_a_folder_of_pictures(trained, here):

@@ -12,8 +12,9 @@ from metagen.config.help import comments, keys, overview
 from metagen.config.tree import conf_dir
 
 GLOBAL = "# @package _global_\n"
-LEARNER = "_target_: metagen.learners.gradient_descent.GradientDescent\n"
-RULE = "rule:\n  _target_: metagen.learners.rules.Sgd\n  rate: 0.1\n"
+LEARNER = "_target_: metagen.learners.meta_learner.MetaLearner\n"
+START = "start:\n  _target_: metagen.learners.starts.Theta\n"
+RULE = START + "rule:\n  _target_: metagen.learners.rules.Sgd\n  rate: 0.1\n"
 FILES = {
     "experiment/unknown": (GLOBAL + "task:\n  shost: 3\n", ["task.shost", "did you mean 'shots'"]),
     "experiment/unknown_global": (GLOBAL + "sede: 3\n", ["sede", "did you mean 'seed'"]),
@@ -28,10 +29,10 @@ FILES = {
     "learner/unknown": (LEARNER + RULE + "step: 1\n", ["learner.step ", "did you mean 'steps'"]),
     "learner/type": (LEARNER + RULE + "steps: 1.5\n", ["learner.steps=1.5", "a whole number"]),
     "learner/node": (LEARNER + "rule: 3\n", ["learner.rule=3", "Rule"]),
-    "learner/absent": (LEARNER + "steps: 1\n", ["learner.rule is missing"]),
+    "learner/absent": (LEARNER + "steps: 1\n", ["learner.start is missing"]),
     "learner/mandatory": (LEARNER + RULE + "steps: ???\n", ["learner.steps", "has no value"]),
     "learner/nested": (LEARNER + RULE + "  rte: 0.1\n", ["learner.rule.rte", "did you mean 'rate'"]),
-    "learner/target": (LEARNER.replace("Descent\n", "Descnt\n"), ["GradientDescnt", "cannot be imported"]),
+    "learner/target": (LEARNER.replace("Learner\n", "Lerner\n"), ["MetaLerner", "cannot be imported"]),
     "learner/nothing": ("steps: 1\n", ["learner", "_target_"]),
     "learner/value": (LEARNER + RULE + "steps: -1\n", ["learner.steps=-1", "0 or more"]),
 }  # fmt: skip
@@ -126,7 +127,7 @@ def is_node(key):
 
 def test_help_shows_the_choices_that_are_made():
     text = overview(["learner=maml_plus_plus"])
-    assert re.search(r"^  learner\.msl_steps=\d+ +\w+", text, re.M)
+    assert re.search(r"^  learner\.meta_loss\.early\.steps=\d+ +\w+", text, re.M)
     assert re.search(r"^  seed=0 +of the initialisation", text, re.M)
     assert "learner.rule" in text
     assert all(len(line) <= 110 for line in text.splitlines())

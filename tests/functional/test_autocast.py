@@ -119,7 +119,7 @@ MISTAKES = [
     (["trainer.precision=bf16-true"], ["bf16-true", "bf16-mixed"]),
     (["trainer.precision=bf16-mixd"], ["did you mean 'bf16-mixed'"]),
     (["autocast=qery"], ["autocast", "query"]),
-    (["learner=reptile", "autocast=all"], ["autocast=all", "Reptile", "autocast=auto"]),
+    (["learner=reptile", "autocast=all"], ["autocast=all", "Displacement", "autocast=auto"]),
 ]
 
 

@@ -89,7 +89,7 @@ def test_memory_of_training_is_linear_in_the_steps_and_sublinear_where_they_are_
     episodes = random_episodes()
 
     def measured(steps, every):
-        learner.steps, learner.checkpoint_steps = steps, every
+        learner.steps, learner.gradient.checkpoint_steps = steps, every
         return peak(learner, objective, episodes, over)
 
     four, eight, sixteen = (measured(steps, None) for steps in (4, 8, 16))

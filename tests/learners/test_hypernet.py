@@ -57,14 +57,14 @@ def test_untrained_it_writes_theta_and_rows_around_their_mean(model, learner):
         if name not in model.per_class:
             assert torch.equal(phi[name], p), name
             continue
-        head = learner.rows[name.replace(".", "/")]
-        row = p.mean(0) + head(learner.reader(support.x)).reshape(3, *p.shape[1:])
+        head = learner.start.rows[name.replace(".", "/")]
+        row = p.mean(0) + head(learner.start.reader(support.x)).reshape(3, *p.shape[1:])
         torch.testing.assert_close(phi[name], row)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_low_rank_changes_all_that_the_loss_reads_and_film_all_but_what_a_norm_undoes(model):
-    for name, extra in (("hypernet", []), ("hypernet_lora", ["learner.modulation.rank=1"])):
+    for name, extra in (("hypernet", []), ("hypernet_lora", ["learner.start.modulation.rank=1"])):
         net, learner, objective = pair(model, name, extra=extra)
         theta = objective.params()
         phi = learner.adapt(objective, theta, one(random_episodes().support))
@@ -163,10 +163,10 @@ def test_few_numbers_are_written(model, learner, share):
     objective = Objective(model)
     learner.bind(objective, 5)
     rest = objective.params().keys() - encoder_of(model) - set(model.per_class)
-    written = sum(head.out_features for head in learner.modulation.heads.values())
+    written = sum(head.out_features for head in learner.start.modulation.heads.values())
     assert 0 < written < share * sum(objective.params()[n].numel() for n in rest)
-    assert all(learner.modulation.numbers(layer) < layer.shape.numel() or len(layer.shape) == 1
-               for layer in learner.modulation.layers)  # fmt: skip
+    assert all(learner.start.modulation.numbers(layer) < layer.shape.numel() or len(layer.shape) == 1
+               for layer in learner.start.modulation.layers)  # fmt: skip
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -186,7 +186,7 @@ def test_classes_and_images_may_come_in_any_order(model, learner):
     for name in model.per_class:
         assert (phi[name][0] - phi[name][1]).abs().max() > 1e-4, "every class has a row of its own"
     other = learner.adapt(objective, objective.params(), one(random_episodes(seed=9).support))
-    layer = learner.modulation.layers[0].weight
+    layer = learner.start.modulation.layers[0].weight
     assert (phi[layer] - other[layer]).abs().max() > 1e-6, "every task has layers of its own"
 
 
@@ -262,12 +262,14 @@ def test_bound_again_it_keeps_what_it_has_learned_for_this_model_alone():
     learner.bind(objective, 8)
     assert all(torch.equal(p, before[n]) for n, p in learner.state_dict().items())
     learner.bind(build_pair("conv4", "maml")[2], 8)
-    assert set(learner.rows) == {"readout/weight", "readout/bias"}
-    assert all(head.startswith("body/") for head in learner.modulation.heads)
+    assert set(learner.start.rows) == {"readout/weight", "readout/bias"}
+    assert all(head.startswith("body/") for head in learner.start.modulation.heads)
 
 
 def test_patterns_choose_the_layers():
-    _, learner, objective = pair("vae", "hypernet", extra=["learner.adapts=[decoder.*,prior.2.weight]"])
+    _, learner, objective = pair(
+        "vae", "hypernet", extra=["learner.start.changes=[decoder.*,prior.2.weight]"]
+    )
     theta = objective.params()
     phi = learner.adapt(objective, theta, one(random_episodes().support))
     changed = {n for n in theta if phi[n] is not theta[n]}
@@ -280,14 +282,17 @@ def test_patterns_choose_the_layers():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HyperNet(Film(), size=0), r"learner\.size=0"),
-        (lambda: HyperNet(Film(), embedding=-1), r"learner\.embedding=-1"),
-        (lambda: HyperNet(Film(), adapts="head"), "adapts=head.*patterns"),
+        (lambda: HyperNet(Film(), size=0), r"learner\.start\.size=0"),
+        (lambda: HyperNet(Film(), embedding=-1), r"learner\.start\.embedding=-1"),
+        (lambda: HyperNet(Film(), changes="head"), "changes=head.*patterns"),
         (lambda: LowRank(rank=0), "rank=0"),
         (lambda: LowRank(scale=0.0), "scale=0"),
-        (lambda: build_pair("vae", "hypernet", extra=["learner.adapts=[nothing]"]), "nothing.*use learner"),
         (
-            lambda: build_pair("conv4", "hypernet", extra=["learner.adapts=[body.*.conv.*]"]),
+            lambda: build_pair("vae", "hypernet", extra=["learner.start.changes=[nothing]"]),
+            "nothing.*use learner",
+        ),
+        (
+            lambda: build_pair("conv4", "hypernet", extra=["learner.start.changes=[body.*.conv.*]"]),
             "Film can change",
         ),
     ],
@@ -299,8 +304,10 @@ def test_bad_arguments_get_one_line(make, message):
 
 
 def test_images_of_another_size_get_one_line():
-    _, learner, objective = build_pair("vae", "hypernet", extra=["learner.size=16"])
-    with pytest.raises(MetagenError, match=r"1x16x16 images but got 1x28x28: set learner\.channels") as error:
+    _, learner, objective = build_pair("vae", "hypernet", extra=["learner.start.size=16"])
+    with pytest.raises(
+        MetagenError, match=r"1x16x16 images but got 1x28x28: set learner\.start\.channels"
+    ) as error:
         learner.adapt(objective, objective.params(), one(random_episodes().support))
     assert "\n" not in str(error.value)
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from compositions import learned_optimizer, maml
 from conftest import build_pair, random_episodes
 from test_oracles import Quadratic, quadratic_episode
 from torch import nn
@@ -12,8 +13,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import loop, vmap
-from metagen.learners.gradient_descent import GradientDescent
-from metagen.learners.learned_optimizer import HandMadeOptimizer, LearnedOptimizer
+from metagen.learners.gradients import Unrolled
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
 from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
@@ -53,8 +53,8 @@ def gradient(learner, objective, episode):
 @pytest.mark.parametrize("rule", RULES)
 def test_an_untrained_rule_is_its_base(rule, base):
     """So a learned optimizer initialised to SGD equals SGD, momentum equals momentum, Adam equals Adam."""
-    learned, objective = bound(LearnedOptimizer(RULES[rule](BASES[base]()), STEPS, random_start=False))
-    plain, same = bound(GradientDescent(BASES[base](), STEPS))
+    learned, objective = bound(learned_optimizer(RULES[rule](BASES[base]()), STEPS, random_start=False))
+    plain, same = bound(maml(BASES[base](), STEPS))
     support = quadratic_episode().support
     for steps in (1, STEPS):
         a, b = (
@@ -70,7 +70,7 @@ def test_an_untrained_rule_is_its_base(rule, base):
 def test_truncation_that_covers_the_unroll_is_full_backpropagation(rule):
     grads = {}
     for truncation in (None, STEPS + 3, STEPS, STEPS - 1, 1):
-        learner = LearnedOptimizer(RULES[rule](Sgd(RATE)), STEPS, truncation=truncation)
+        learner = learned_optimizer(RULES[rule](Sgd(RATE)), STEPS, truncation=truncation)
         learner, objective = bound(learner)
         torch.manual_seed(0)
         for p in learner.parameters():
@@ -86,15 +86,15 @@ def test_truncation_that_covers_the_unroll_is_full_backpropagation(rule):
 @pytest.mark.parametrize("rule", RULES)
 def test_a_cut_graph_adds_the_gradients_of_its_segments(rule):
     """By hand: every segment by itself, from where the one before it arrived."""
-    learner = shaken(bound(LearnedOptimizer(RULES[rule](Sgd(RATE)), STEPS, truncation=2))[0])
+    learner = shaken(bound(learned_optimizer(RULES[rule](Sgd(RATE)), STEPS, truncation=2))[0])
     objective, episode = Objective(Quadratic()), quadratic_episode()
     _, got = gradient(learner, objective, episode)
     params, want = objective.params(), torch.zeros_like(got)
-    state = learner.begin(objective, params, episode.support)
+    state = learner.begin(objective, params, episode.support, 0)
     for first in range(0, STEPS, 2):
         losses = []
         for index in (first, first + 1):
-            state = learner.step(objective, params, state, episode.support, index)
+            state = learner.step(objective, params, state, episode.support, index, 0)
             losses.append(objective.loss(state.params, episode.query))
         parts = torch.autograd.grad(
             sum(losses) / STEPS, list(learner.parameters()), allow_unused=True, materialize_grads=True
@@ -108,7 +108,7 @@ def test_a_cut_graph_adds_the_gradients_of_its_segments(rule):
 @pytest.mark.parametrize("over", [loop, vmap])
 def test_recomputed_steps_give_the_same_meta_gradient(name, over):
     _, learner, objective = build_pair("conv4", name)
-    learner.steps, learner.truncation = 4, 2
+    learner.steps, learner.gradient.truncation = 4, 2
     shaken(learner)
     params, episodes = objective.params(), random_episodes()
 
@@ -118,7 +118,7 @@ def test_recomputed_steps_give_the_same_meta_gradient(name, over):
         return torch.cat([g.flatten() for g in grads])
 
     plain = flat()
-    learner.checkpoint_steps = 1
+    learner.gradient.checkpoint_steps = 1
     torch.testing.assert_close(flat(), plain, rtol=1e-9, atol=1e-12)
 
 
@@ -217,7 +217,7 @@ def test_the_control_starts_where_the_learned_one_does():
     extra = ["learner.rule.base.rate=0.01"]
     _, learned, objective = build_pair("conv4", "learned_optimizer_mlp", extra=extra)
     _, control, _ = build_pair("conv4", "scratch_adam", extra=["learner.rule.rate=0.01"])
-    assert isinstance(control, HandMadeOptimizer)
+    assert not control.meta_trained
     support = type(s := random_episodes(tasks=1).support)(*(part[0] for part in s))
     a, b = (learner.adapt(objective, objective.params(), support, 3) for learner in (learned, control))
     for name in a:
@@ -226,7 +226,7 @@ def test_the_control_starts_where_the_learned_one_does():
 
 def test_meta_training_makes_it_faster_than_its_base():
     """On random quadratics, judged on others: a few dozen steps halve the loss of the base rule."""
-    learner, objective = bound(LearnedOptimizer(MlpRule(Adam(0.02), hidden=8, scale=0.01), 8, truncation=4))
+    learner, objective = bound(learned_optimizer(MlpRule(Adam(0.02), hidden=8, scale=0.01), 8, truncation=4))
     optimizer = torch.optim.Adam(learner.parameters(), 0.02)
 
     def episodes(first, count):
@@ -253,7 +253,7 @@ def test_meta_training_makes_it_faster_than_its_base():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LearnedOptimizer(LstmRule(Sgd(RATE)), truncation=0), "truncation=0"),
+        (lambda: Unrolled(truncation=0), "truncation=0"),
         (lambda: LstmRule(Sgd(RATE), hidden=0), "hidden=0"),
         (lambda: MlpRule(Sgd(RATE), scale=0), "scale=0"),
         (lambda: MlpRule(Sgd(RATE), betas=(1.0,)), "decays"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from compositions import imaml, maml, maml_plus_plus
 from conftest import build_pair, random_episodes
 from test_oracles import bound, closed_form, meta_grad, quadratic_episode
 from torch import nn
@@ -9,11 +10,12 @@ from torch import nn
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional.vectorize import vmap
-from metagen.learners.gradient_descent import GradientDescent
-from metagen.learners.imaml import IMAML, conjugate_gradients
-from metagen.learners.maml_plus_plus import MAMLPlusPlus
+from metagen.learners.gradients import Unrolled
+from metagen.learners.implicit import Implicit, conjugate_gradients
 from metagen.learners.meta_curvature import MetaCurvature
+from metagen.learners.meta_losses import MultiStep
 from metagen.learners.rules import Adam, LayerStepRates, LearnedRates, Momentum, Sgd
+from metagen.learners.schedules import Linear, Until
 
 RATE, STEPS = 0.1, 3
 
@@ -37,17 +39,17 @@ def assert_same(make, reference):
     assert (a - b).norm() < 1e-10 * b.norm()
 
 
-def maml():
-    return GradientDescent(Sgd(RATE), STEPS)
+def plain_maml():
+    return maml(Sgd(RATE), STEPS)
 
 
 def fomaml():
-    return GradientDescent(Sgd(RATE), STEPS, first_order=True)
+    return maml(Sgd(RATE), STEPS, first_order=True)
 
 
 @pytest.mark.parametrize("strength", [0.5, 2.0])
 def test_imaml_in_the_limit_equals_its_closed_form(strength):
-    learner, objective = bound(IMAML(Sgd(0.2), steps=400, strength=strength, cg_steps=4))
+    learner, objective = bound(imaml(Sgd(0.2), steps=400, strength=strength, cg_steps=4))
     episode = quadratic_episode()
     a = episode.support.x.reshape(-1, 4).mean(0)
     b = episode.query.x.reshape(-1, 4).mean(0)
@@ -64,7 +66,7 @@ def test_imaml_in_the_limit_equals_its_closed_form(strength):
 def test_implicit_gradient_is_the_derivative_of_the_optimum_for_parameters_that_do_not_move():
     """On the real network, with the head alone moving, against finite differences of the whole adaptation."""
     model, _, _ = build_pair("conv4", "maml")
-    learner, objective = IMAML(Sgd(0.1), 60, strength=4.0, cg_steps=20, adapts="head"), Objective(model)
+    learner, objective = imaml(Sgd(0.1), 60, strength=4.0, cg_steps=20, adapts="head"), Objective(model)
     learner.bind(objective, 8)
     episodes = random_episodes()
     gradient = value_and_gradient(learner, objective, episodes)[1:]
@@ -98,9 +100,7 @@ def test_conjugate_gradients_solve_in_as_many_steps_as_there_are_unknowns():
 
 def test_fomaml_differs_from_maml_as_the_hessian_says():
     """After one step MAML's gradient is (I - alpha H) times FOMAML's, with H the support loss's Hessian."""
-    (one, objective), (first, _) = (
-        bound(GradientDescent(Sgd(RATE), 1, first_order=f)) for f in (False, True)
-    )
+    (one, objective), (first, _) = (bound(maml(Sgd(RATE), 1, first_order=f)) for f in (False, True))
     episode = quadratic_episode()
     g = meta_grad(first, objective, episode)
     hessian = torch.func.hessian(lambda w: objective.loss({"w": w}, episode.support))(
@@ -112,15 +112,15 @@ def test_fomaml_differs_from_maml_as_the_hessian_says():
 
 def test_meta_sgd_with_frozen_equal_rates_equals_maml():
     def frozen():
-        learner = GradientDescent(LearnedRates(RATE), STEPS)
+        learner = maml(LearnedRates(RATE), STEPS)
         learner.rule.requires_grad_(False)
         return learner
 
-    assert_same(frozen, maml)
+    assert_same(frozen, plain_maml)
 
 
 def test_anil_with_all_layers_equals_maml():
-    assert_same(lambda: GradientDescent(Sgd(RATE), STEPS, adapts=["body.*", "readout.*"]), maml)
+    assert_same(lambda: maml(Sgd(RATE), STEPS, adapts=["body.*", "readout.*"]), plain_maml)
 
 
 @pytest.mark.parametrize(
@@ -128,28 +128,29 @@ def test_anil_with_all_layers_equals_maml():
     [lambda: LayerStepRates(RATE, STEPS), lambda: LayerStepRates(RATE, 1), lambda: MetaCurvature(RATE)],
 )
 def test_learned_rules_start_as_gradient_descent(rule):
-    assert_same(lambda: GradientDescent(rule(), STEPS), maml)
+    assert_same(lambda: maml(rule(), STEPS), plain_maml)
 
 
 def test_all_weight_on_the_last_step_is_maml():
     assert_same(
-        lambda: MAMLPlusPlus(LayerStepRates(RATE, STEPS), STEPS, msl_steps=0, second_order_after=0), maml
+        lambda: maml_plus_plus(LayerStepRates(RATE, STEPS), STEPS, msl_steps=0, second_order_after=0),
+        plain_maml,
     )
 
 
 def test_before_the_second_order_all_weight_on_the_last_step_is_fomaml():
-    assert_same(lambda: MAMLPlusPlus(Sgd(RATE), STEPS, msl_steps=0, second_order_after=9), fomaml)
-    assert (on_conv4(maml) - on_conv4(fomaml)).norm() > 1e-3 * on_conv4(maml).norm()
+    assert_same(lambda: maml_plus_plus(Sgd(RATE), STEPS, msl_steps=0, second_order_after=9), fomaml)
+    assert (on_conv4(plain_maml) - on_conv4(fomaml)).norm() > 1e-3 * on_conv4(plain_maml).norm()
 
 
 def test_multi_step_loss_is_the_weighted_sum_of_the_losses_of_every_length():
-    learner = MAMLPlusPlus(Sgd(RATE), 3, msl_steps=100, second_order_after=0)
+    learner = maml_plus_plus(Sgd(RATE), 3, msl_steps=100, second_order_after=0)
     learner, objective = bound(learner)
-    learner.set_step(25)
-    assert learner.weights() == pytest.approx([0.25, 0.25, 0.5])
+    weights = learner.criterion.weights(3, 25)
+    assert weights == pytest.approx([0.25, 0.25, 0.5])
     episode = quadratic_episode()
-    want = sum(w * closed_form_gradient(objective, episode, i + 1) for i, w in enumerate(learner.weights()))
-    torch.testing.assert_close(meta_grad(learner, objective, episode), want)
+    want = sum(w * closed_form_gradient(objective, episode, i + 1) for i, w in enumerate(weights))
+    torch.testing.assert_close(meta_grad(learner, objective, episode, 25), want)
 
 
 def closed_form_gradient(objective, episode, steps):
@@ -158,16 +159,15 @@ def closed_form_gradient(objective, episode, steps):
 
 
 def test_the_schedule_of_maml_plus_plus():
-    learner = MAMLPlusPlus(Sgd(RATE), 4, msl_steps=10, second_order_after=5)
-    assert learner.weights() == [0.25] * 4
-    assert learner.first_order
-    learner.set_step(5)
-    assert not learner.first_order
-    assert sum(learner.weights()) == pytest.approx(1)
-    learner.set_step(10)
-    assert learner.weights() == [0, 0, 0, 1]
-    learner.set_step(3)  # a resumed run stands where its step number says
-    assert learner.first_order
+    learner = maml_plus_plus(Sgd(RATE), 4, msl_steps=10, second_order_after=5)
+    weights, first_order = learner.criterion.weights, learner.gradient.first_order_at
+    assert weights(4, 0) == [0.25] * 4
+    assert first_order(0)
+    assert not first_order(5)
+    assert sum(weights(4, 5)) == pytest.approx(1)
+    assert weights(4, 10) == [0, 0, 0, 1]
+    assert first_order(3), "a resumed run stands where its step number says"
+    assert not first_order(None)
 
 
 def test_every_step_has_a_rate_of_its_own():
@@ -233,18 +233,18 @@ def test_rules_equal_torchs_optimizers(rule, optimizer):
 def test_the_rate_of_the_test_moves_nothing_in_meta_training(rule):
     episode, sides = quadratic_episode(), {}
     for name, learner in {
-        "own": GradientDescent(rule(RATE), STEPS, test_rate=RATE / 4),
-        "training": GradientDescent(rule(RATE), STEPS),
-        "test": GradientDescent(rule(RATE / 4), STEPS),
+        "own": maml(rule(RATE), STEPS, test_rate=RATE / 4),
+        "training": maml(rule(RATE), STEPS),
+        "test": maml(rule(RATE / 4), STEPS),
     }.items():
         learner, objective = bound(learner)
         sides[name] = {
-            mode: learner.train(mode).adapt(objective, objective.params(), episode.support)["w"]
-            for mode in (True, False)
+            now: learner.adapt(objective, objective.params(), episode.support, now=now)["w"]
+            for now in (0, None)
         }
-    assert torch.equal(sides["own"][True], sides["training"][True])
-    assert torch.equal(sides["own"][False], sides["test"][False])
-    assert not torch.equal(sides["own"][True], sides["own"][False])
+    assert torch.equal(sides["own"][0], sides["training"][0])
+    assert torch.equal(sides["own"][None], sides["test"][None])
+    assert not torch.equal(sides["own"][0], sides["own"][None])
 
 
 def test_a_multitask_learner_adapts_the_tables_alone():
@@ -258,18 +258,21 @@ def test_a_multitask_learner_adapts_the_tables_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: IMAML(Sgd(0.1), strength=0), "lambda > 0"),
-        (lambda: IMAML(Sgd(0.1), cg_steps=0), "cg_steps=0"),
-        (lambda: MAMLPlusPlus(Sgd(0.1), steps=0), "1 or more"),
-        (lambda: MAMLPlusPlus(Sgd(0.1), msl_steps=-1), "msl_steps=-1"),
+        (lambda: Implicit(strength=0), "lambda > 0"),
+        (lambda: Implicit(cg_steps=0), "cg_steps=0"),
+        (lambda: maml_plus_plus(Sgd(0.1), steps=0), "1 or more"),
+        (lambda: Linear(1.0, 0.0, -1), "steps=-1"),
+        (lambda: Until(-1), "step=-1"),
+        (lambda: MultiStep(early=2.0), "early=2.0"),
+        (lambda: MultiStep(late=-1.0), "late=-1.0"),
         (lambda: LayerStepRates(0.1, 0), "count=0"),
         (lambda: Momentum(0.1, 1.0), "mu=1.0"),
         (lambda: MetaCurvature(0.1, 1), "max_size=1"),
-        (lambda: GradientDescent(Sgd(0.1), adapts="tabels"), "tables"),
-        (lambda: GradientDescent(Sgd(0.1), batch=0), "batch=0"),
-        (lambda: GradientDescent(Sgd(0.1), test_rate=0.0), "test_rate=0.0: expected a step size above 0"),
-        (lambda: GradientDescent(LearnedRates(0.1), test_rate=0.1), "test_rate=0.1: LearnedRates learns"),
-        (lambda: GradientDescent(Sgd(0.1), checkpoint_steps=0), "checkpoint_steps=0"),
+        (lambda: maml(Sgd(0.1), adapts="tabels"), "tables"),
+        (lambda: maml(Sgd(0.1), batch=0), "batch=0"),
+        (lambda: maml(Sgd(0.1), test_rate=0.0), "test_rate=0.0: expected a step size above 0"),
+        (lambda: maml(LearnedRates(0.1), test_rate=0.1), "test_rate=0.1: LearnedRates learns"),
+        (lambda: Unrolled(checkpoint_steps=0), "checkpoint_steps=0"),
     ],
 )
 def test_bad_arguments_get_one_line(make, message):

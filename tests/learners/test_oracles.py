@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from compositions import maml, reptile
 from conftest import build_pair, random_episodes
 from torch import nn
 
@@ -12,12 +13,8 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import vmap
-from metagen.learners.chain import Chain
-from metagen.learners.gradient_descent import GradientDescent
-from metagen.learners.reptile import Reptile
 from metagen.learners.rules import Adam, LearnedRates, Sgd
-from metagen.learners.scratch import Scratch
-from metagen.learners.transfer import Transfer
+from metagen.learners.starts import ClassMean
 
 DIM, RATE = 4, 0.1
 
@@ -55,9 +52,9 @@ def bound(learner):
     return learner, objective
 
 
-def meta_grad(learner, objective, episode):
+def meta_grad(learner, objective, episode, now=0):
     params = objective.params()
-    (grad,) = torch.autograd.grad(learner.meta_loss(objective, params, episode), [params["w"]])
+    (grad,) = torch.autograd.grad(learner.meta_loss(objective, params, episode, now), [params["w"]])
     return grad
 
 
@@ -73,7 +70,7 @@ def closed_form(objective, episode, steps):
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 10])
 def test_maml_equals_its_closed_form(steps):
-    learner, objective = bound(GradientDescent(Sgd(RATE), steps))
+    learner, objective = bound(maml(Sgd(RATE), steps))
     episode = quadratic_episode()
     phi, contraction, query_grad = closed_form(objective, episode, steps)
     adapted = learner.adapt(objective, objective.params(), episode.support)["w"]
@@ -84,7 +81,7 @@ def test_maml_equals_its_closed_form(steps):
 
 
 def test_fomaml_is_the_query_gradient_at_the_adapted_weights():
-    learner, objective = bound(GradientDescent(Sgd(RATE), 3, first_order=True))
+    learner, objective = bound(maml(Sgd(RATE), 3, first_order=True))
     episode = quadratic_episode()
     _, contraction, query_grad = closed_form(objective, episode, 3)
     grad = meta_grad(learner, objective, episode)
@@ -99,7 +96,7 @@ def test_fomaml_is_the_query_gradient_of_a_network(model):
     params = objective.params()
     loss = learner.meta_loss(objective, params, episode)
     grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
-    phi = learner.adapt(objective, params, episode.support)
+    phi = learner.adapt(objective, params, episode.support, now=0)
     phi = {n: p.detach().requires_grad_() for n, p in phi.items()}
     expected = torch.autograd.grad(objective.loss(phi, episode.query), list(phi.values()), allow_unused=True)
     for name, grad, want in zip(params, grads, expected, strict=True):
@@ -115,7 +112,7 @@ def _first(shots):
 
 
 def test_reptile_moves_theta_by_epsilon_towards_phi():
-    learner, objective = bound(Reptile(Sgd(RATE), 4, first_order=True))
+    learner, objective = bound(reptile(Sgd(RATE), 4))
     episode = quadratic_episode()
     params, epsilon = objective.params(), 0.3
     start = params["w"].detach().clone()
@@ -132,7 +129,7 @@ def test_reptile_averages_tasks_and_rows_of_the_context():
     params = objective.params()
     vmap(lambda e: learner.meta_loss(objective, params, e))(episodes).mean().backward()
     with torch.no_grad():
-        phi = vmap(lambda e: learner.adapt(objective, params, e.join()))(episodes)
+        phi = vmap(lambda e: learner.adapt(objective, params, e.join(), now=0))(episodes)
     for name in learner.names:
         mean = phi[name].mean(0)
         if name in objective.model.per_class:
@@ -142,9 +139,9 @@ def test_reptile_averages_tasks_and_rows_of_the_context():
 
 def test_meta_sgd_with_its_starting_rates_is_maml():
     episode = quadratic_episode()
-    maml, objective = bound(GradientDescent(Sgd(RATE), 3))
-    meta_sgd, same = bound(GradientDescent(LearnedRates(RATE), 3))
-    torch.testing.assert_close(meta_grad(maml, objective, episode), meta_grad(meta_sgd, same, episode))
+    plain, objective = bound(maml(Sgd(RATE), 3))
+    meta_sgd, same = bound(maml(LearnedRates(RATE), 3))
+    torch.testing.assert_close(meta_grad(plain, objective, episode), meta_grad(meta_sgd, same, episode))
     loss = meta_sgd.meta_loss(same, same.params(), episode)
     (rates,) = torch.autograd.grad(loss, list(meta_sgd.parameters()))
     assert rates.shape == (DIM,)
@@ -153,9 +150,9 @@ def test_meta_sgd_with_its_starting_rates_is_maml():
 
 def test_anil_of_all_layers_is_maml():
     episode = quadratic_episode()
-    maml, objective = bound(GradientDescent(Sgd(RATE), 3))
-    anil, same = bound(GradientDescent(Sgd(RATE), 3, adapts=["w"]))
-    assert torch.equal(meta_grad(maml, objective, episode), meta_grad(anil, same, episode))
+    plain, objective = bound(maml(Sgd(RATE), 3))
+    anil, same = bound(maml(Sgd(RATE), 3, adapts=["w"]))
+    assert torch.equal(meta_grad(plain, objective, episode), meta_grad(anil, same, episode))
 
 
 @pytest.mark.parametrize("model", ["conv4", "basenet", "vae"])
@@ -170,7 +167,7 @@ def test_anil_moves_the_head_alone(model):
 
 
 def test_adam_rule_equals_torch_adam():
-    learner, objective = bound(GradientDescent(Adam(0.05), 7))
+    learner, objective = bound(maml(Adam(0.05), 7))
     episode = quadratic_episode()
     mine = learner.adapt(objective, objective.params(), episode.support)["w"]
     model = Quadratic()
@@ -182,26 +179,15 @@ def test_adam_rule_equals_torch_adam():
     torch.testing.assert_close(mine, model.w, rtol=1e-6, atol=1e-8)
 
 
-def test_chain_goes_on_where_the_first_learner_stopped():
-    episode = quadratic_episode()
-    whole, objective = bound(GradientDescent(Sgd(RATE), 5))
-    chain, same = bound(Chain(GradientDescent(Sgd(RATE), 2), GradientDescent(Sgd(RATE), 3)))
-    a = whole.adapt(objective, objective.params(), episode.support)["w"]
-    b = chain.adapt(same, same.params(), episode.support)["w"]
-    torch.testing.assert_close(a, b)
-    with pytest.raises(MetagenError, match="scratch"):
-        Chain(Scratch(Sgd(RATE), 2), GradientDescent(Sgd(RATE), 3))
-
-
 @pytest.mark.parametrize("model", ["conv4", "vae"])
 def test_transfer_pretrains_on_the_training_classes_and_starts_from_their_mean(model):
     model, learner, objective = build_pair(model, "transfer", classes=8)
-    assert isinstance(learner, Transfer)
+    assert isinstance(learner.start, ClassMean)
     episode = Episode(*(_first(part) for part in random_episodes()[:2]), torch.tensor([5, 0, 7]))
     params = objective.params()
     learner.meta_loss(objective, params, episode).backward()
     for name in model.per_class:
-        table = dict(learner.named_parameters())[f"tables.{name.replace('.', '/')}"]
+        table = dict(learner.named_parameters())[f"start.tables.{name.replace('.', '/')}"]
         assert table.shape[0] == 8
         used = table.grad.abs().reshape(8, -1).sum(1) > 0
         if model.kind == "generate":
@@ -221,37 +207,31 @@ def test_amortized_is_invariant_to_the_order_of_the_support(shots):
 
 def test_amortized_learns_from_every_number_of_images_and_from_none():
     """Each step reads the first few images; without any, the model's own row is what is learned."""
-    _, learner, objective = build_pair("vae", "amortized", extra=["learner.any_shots=true"])
+    _, learner, objective = build_pair("vae", "amortized", extra=["learner.start.any_shots=true"])
     support = random_episodes(shots=4).support
     one = Shots(*(leaf[0] for leaf in support))
     counts = []
     for step in range(200):
-        learner.set_step(step)
-        seen = learner.seen(one)
+        seen = learner.seen(one, step)
         counts.append(seen.y.shape[-1])
         assert torch.equal(seen.x, one.x[:, : counts[-1]])
     assert all(20 < counts.count(k) < 65 for k in range(5))
     params, task = objective.params(), Episode(one, one, torch.arange(3))
     for count in (0, 4):
-        learner.set_step(counts.index(count))
-        loss = learner.meta_loss(objective, params, task)
+        loss = learner.meta_loss(objective, params, task, counts.index(count))
         (row,) = torch.autograd.grad(loss, [params["context"]], allow_unused=True)
         assert (row is not None and bool(row.any())) == (count == 0)
 
 
-def test_a_chain_reads_what_its_first_learner_reads():
-    extra = ["learner.any_shots=true"]
+def test_a_chain_reads_what_its_start_reads():
+    extra = ["learner.start.any_shots=true"]
     _, amortized, objective = build_pair("vae", "amortized", extra=extra)
-    _, chain, chained = build_pair(
-        "vae", "chain", extra=["learner.first.any_shots=true", "learner.second.steps=0"]
-    )
+    _, chain, chained = build_pair("vae", "chain", extra=[*extra, "learner.steps=0"])
     part = Shots(*(leaf[0] for leaf in random_episodes(shots=4).support))
     task = Episode(part, part, torch.arange(3))
     for step in range(6):
-        amortized.set_step(step)
-        chain.set_step(step)
         losses = [
-            learner.meta_loss(o, o.params(), task)
+            learner.meta_loss(o, o.params(), task, step)
             for learner, o in ((amortized, objective), (chain, chained))
         ]
         assert torch.equal(*losses)
@@ -278,9 +258,9 @@ def test_bad_arguments():
     with pytest.raises(MetagenError, match="steps=-1"):
         Learner(-1)
     with pytest.raises(MetagenError, match="patterns"):
-        GradientDescent(Sgd(RATE), adapts="heads")
+        maml(Sgd(RATE), adapts="heads")
     with pytest.raises(MetagenError, match="no such parameters"):
-        bound(GradientDescent(Sgd(RATE), adapts=["context"]))
+        bound(maml(Sgd(RATE), adapts=["context"]))
 
 
 @pytest.mark.parametrize("learner", ["maml", "meta_sgd"])
@@ -297,7 +277,7 @@ def test_recomputed_steps_give_the_same_meta_gradient(learner, every):
         return torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
 
     plain = gradient()
-    learner.checkpoint_steps = every
+    learner.gradient.checkpoint_steps = every
     for a, b in zip(plain, gradient(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 

@@ -5,6 +5,7 @@ import torch
 from conftest import FITTING, META_TRAINED, PAIRS, REFUSED, build_pair, choices, random_episodes
 
 from metagen.functional.vectorize import loop, vmap
+from metagen.learners.gradients import Unrolled
 
 # Where a meta-loss holds parts constant by design (Reptile), the rule has a test of its own.
 EXACT = [pair for pair in META_TRAINED if not FITTING[pair].surrogate]
@@ -46,9 +47,8 @@ def test_meta_gradient_equals_finite_differences(model, learner):
     model, learner, objective = build_pair(model, learner)
     if model.surrogate:
         pytest.skip("no function has the gradient of this model's loss: see the model's own tests")
-    for module in learner.modules():
-        if hasattr(module, "first_order"):
-            module.first_order = False
+    if isinstance(learner.gradient, Unrolled):
+        learner.gradient.first_order = False
     episodes = episodes_for(learner)
     _, grad, leaves = meta_gradient(vmap, objective, learner, episodes)
     torch.manual_seed(1)

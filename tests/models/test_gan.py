@@ -9,8 +9,11 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import vmap
-from metagen.learners.reptile import Reptile
+from metagen.learners.gradients import Unrolled
+from metagen.learners.meta_learner import MetaLearner
+from metagen.learners.meta_losses import Displacement
 from metagen.learners.rules import Adam
+from metagen.learners.starts import Theta
 from metagen.models.gan import GAN
 
 PLAYERS = ("generator", "critic")
@@ -222,7 +225,7 @@ def test_reptile_learns_to_draw_a_column_that_it_never_saw():
     model = small(channels=4, hidden=16).float()
     model.context.data = torch.zeros(1, 4)
     objective = Objective(model)
-    learner = Reptile(Adam(5e-3, 0.0, 0.9), steps=5, test_steps=5, first_order=True)
+    learner = MetaLearner(Theta(), Adam(5e-3, 0.0, 0.9), Unrolled(True), Displacement(), steps=5)
     learner.bind(objective, 7)
     unseen = bars([3], 4, seed=1000)
     before = distance(objective, learner, unseen)

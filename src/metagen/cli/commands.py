@@ -14,9 +14,7 @@ def generate(argv: list[str]) -> int:
     parser.add_argument("--force", action="store_true", help="write over what an earlier call left in --out")
     parser.add_argument("--n", type=int, default=64, help="new images a class (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
-    parser.add_argument(
-        "overrides", nargs="*", help="such as learner.test_steps=20; of a chain, learner.second.test_steps=20"
-    )
+    parser.add_argument("overrides", nargs="*", help="such as learner.test_steps=20")
     args = parser.parse_intermixed_args(argv)
     from metagen.jobs import generate as job
 

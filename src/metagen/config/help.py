@@ -110,7 +110,11 @@ def _inherited(group: str, choice: str) -> dict[str, str]:
             said |= _inherited(group, parent)
         if isinstance(parent, dict):
             for key, name in parent.items():
-                inner, _, package = str(key).lstrip("/").partition("@")
+                place = str(key).removeprefix("override ")
+                inner, _, package = place.lstrip("/").partition("@")
+                if not package and not place.startswith("/"):
+                    # A group below this one, whose node has its name.
+                    inner, package = f"{group}/{place}", place
                 found = _inherited(inner, str(name)) if package else {}
                 said |= {f"{package}.{key}": text for key, text in found.items()}
     return said | comments(path)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from metagen.config.renamed_learners import key_of_today, learner_of_today
+
 _METRICS = "metagen.metrics"
 
 
@@ -61,6 +63,7 @@ def config(saved: Any) -> Any:
         return [config(item) for item in saved]
     if not isinstance(saved, Mapping):
         return saved
+    saved = learner_of_today(saved)
     new = CLASSES.get(str(saved.get("_target_")), Renamed(str(saved.get("_target_"))))
     names = ARGUMENTS.get(new.target, {})
     node = {names.get(str(key), key): config(value) for key, value in saved.items()}
@@ -78,4 +81,4 @@ def _override(text: str) -> str | None:
     if key.partition("@")[0] in GONE:
         return None
     new = CLASSES[value].target if value in CLASSES else CHOICES.get((key, value), value)
-    return f"{sign}{KEYS.get(key, key)}{equals}{new}"
+    return f"{sign}{key_of_today(KEYS.get(key, key))}{equals}{new}"

@@ -1,17 +1,14 @@
 """The contract of a learner: a way from parameters and a few images to adapted parameters."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metagen.core.episode import Episode, Params, Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional.autocast import Lowered
-from metagen.functional.recompute import recompute
 
 
 class State(NamedTuple):
@@ -19,54 +16,68 @@ class State(NamedTuple):
 
     params: the parameters phi_i after i steps that may differ from theta; the rest are shared by all
         tasks, which is what makes a batch of tasks cheap.
-    slots:  what the inner optimizer remembers, by name and parameter (momenta), or empty.
+    slots:  what else the steps remember, by name and parameter (such as momenta), or empty.
     """
 
     params: Params
     slots: dict[str, Params]
 
 
+def one_task(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``fn``, which is called with one task."""
+    return fn
+
+
 class Learner(nn.Module):
     """Adaptation phi = U(theta; support), in steps, and the loss by which theta is meta-trained.
 
-    A subclass writes :meth:`begin` and :meth:`step`; training, validation, test and ``generate``
-    all adapt through them. All methods are pure functions of their arguments and of the learner's
-    own parameters (learned rates, tables), for **one** task:
-    :mod:`metagen.functional.vectorize` makes the batch.
+    Every adaptation, in training, validation, test, ``generate`` and on the page, is one walk along
+    :meth:`path`. All methods are pure functions of their arguments and of the learner's own parameters
+    (learned rates, tables), for **one** task: :mod:`metagen.functional.vectorize` makes the batch.
+
+    The stage is an argument, too: ``now`` is the number of the meta-training step, from 0, on which
+    annealed settings depend, or ``None`` in validation, in test and after.
+
+    :class:`metagen.learners.meta_learner.MetaLearner` composes a learner of parts and is what almost every
+    learner should be. A subclass of its own writes :meth:`begin` and :meth:`step`.
 
     Args:
         steps: adaptation steps in meta-training.
         test_steps: adaptation steps in validation and test, at least 0; ``None`` means ``steps``.
-        checkpoint_steps: recompute the graph of every so many steps in the backward pass instead of
-            keeping it: memory for steps / checkpoint_steps states and checkpoint_steps graphs, for one
-            more forward pass. ``None`` keeps everything.
+
+    Attributes:
+        meta_trained: False for a control that adapts from the model's initialisation.
+        few_shot: False for plain training, which has no support set.
+        surrogate: True where only the gradient of the meta-loss has a meaning, not its value.
+        lowers: what mixed precision may lower without spoiling the meta-gradient, see
+            :data:`metagen.functional.autocast.Lowered`.
     """
 
-    meta_trained: ClassVar[bool] = True
-    """False for a control that adapts from the model's initialisation."""
-    few_shot: ClassVar[bool] = True
-    """False for plain training, which has no support set."""
-    surrogate: ClassVar[bool] = False
-    """True where only the gradient of the meta-loss has a meaning, not its value."""
+    meta_trained: bool = True
+    few_shot: bool = True
+    surrogate: bool = False
+    lowers: Lowered = "query"
 
-    lowers: ClassVar[Lowered] = "query"
-    """What mixed precision may lower without spoiling the meta-gradient; see :class:`Lowered`."""
-
-    def __init__(
-        self, steps: int = 0, test_steps: int | None = None, checkpoint_steps: int | None = None
-    ) -> None:
+    def __init__(self, steps: int = 0, test_steps: int | None = None) -> None:
         super().__init__()
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
-        self.checkpoint_steps = checkpoint_steps
-        if checkpoint_steps is not None and checkpoint_steps < 1:
-            raise MetagenError(f"learner.checkpoint_steps={checkpoint_steps}: expected null, or 1 or more")
         for name, value in (("steps", self.steps), ("test_steps", self.test_steps)):
             if value < 0:
                 raise MetagenError(f"learner.{name}={value}: expected a number of steps, 0 or more")
 
-    def set_step(self, step: int) -> None:
-        """Hear the number of the meta-training step that follows, for what is annealed over them."""
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the learner does anything after it has read the images."""
+        return type(self).step is not Learner.step
+
+    def describe(self) -> str:
+        """Return in a few words what the learner is, for messages."""
+        return type(self).__name__
+
+    def steps_at(self, now: int | None) -> int:
+        """Return the number of adaptation steps at meta-training step ``now``, or in the test."""
+        return self.test_steps if now is None else self.steps
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Check that the learner fits the model and create its own meta-parameters.
@@ -79,80 +90,89 @@ class Learner(nn.Module):
             MetagenError: the learner makes no sense with this model; names what would fit.
         """
 
-    def begin(self, objective: Objective, params: Params, support: Shots) -> State:
-        """Return the state before the first step, phi_0."""
+    def begin(self, objective: Objective, params: Params, support: Shots, now: int | None = None) -> State:
+        """Return the state before the first step, phi_0: theta, with one row per class in its tables."""
         tables = objective.for_ways(params, support.x.shape[0])
         return State({n: tables[n] for n in objective.model.per_class}, {})
 
-    @staticmethod
-    def refuse_memory(objective: Objective) -> None:
-        """Refuse a model that needs the support images themselves: for learners that do not give them."""
-        if getattr(objective.model, "needs_memory", False):
-            raise MetagenError(
-                f"{type(objective.model).__name__} varies the support images, which this learner does not "
-                f"hand over: use learner=in_context"
-            )
+    def step(
+        self,
+        objective: Objective,
+        params: Params,
+        state: State,
+        support: Shots,
+        index: int,
+        now: int | None = None,
+    ) -> State:
+        """Return the state after step ``index`` (from 0). A learner without steps stays."""
+        return state
 
     def prior(self, objective: Objective, params: Params, ways: int) -> Params:
         """Return phi where nothing was seen: theta, with one row per class in the per-class tables."""
         return objective.for_ways(params, ways)
 
-    def seen(self, support: Shots) -> Shots:
-        """Return what the present meta-training step reads of the support: all of it."""
+    def seen(self, support: Shots, now: int | None) -> Shots:
+        """Return what is read of the support: all of it."""
         return support
 
-    def step(self, objective: Objective, params: Params, state: State, support: Shots, index: int) -> State:
-        """Return the state after step ``index`` (from 0). A learner without steps stays."""
+    def advance(
+        self,
+        objective: Objective,
+        params: Params,
+        state: State,
+        support: Shots,
+        steps: range,
+        now: int | None,
+    ) -> State:
+        """Return the state after those ``steps``: the loop that every adaptation goes through."""
+        for index in steps:
+            state = self.step(objective, params, state, support, index, now)
         return state
 
-    def adapt(self, objective: Objective, params: Params, support: Shots, steps: int | None = None) -> Params:
-        """Return phi, all of it, after ``steps`` steps (``None``: as many as in meta-training)."""
-        state = self.begin(objective, params, support)
-        state = self.advance(objective, params, state, support, 0, self.steps if steps is None else steps)
+    def path(
+        self,
+        objective: Objective,
+        params: Params,
+        support: Shots,
+        stops: Sequence[int],
+        now: int | None = None,
+        over: Callable[..., Any] = one_task,
+    ) -> Iterator[State]:
+        """Yield the state after each number of steps in ``stops``, which ascend from 0 or more.
+
+        Args:
+            objective: the model's.
+            params: theta.
+            support: of one task, or of as many as ``over`` goes over.
+            stops: numbers of steps.
+            now: the meta-training step, or ``None``.
+            over: backend over tasks, see :mod:`metagen.functional.vectorize`.
+        """
+        state = over(lambda support: self.begin(objective, params, support, now))(support)
+        done = 0
+        for stop in stops:
+            if stop > done:
+                state = over(
+                    lambda state, support, steps=range(done, stop): self.advance(
+                        objective, params, state, support, steps, now
+                    )
+                )(state, support)
+                done = stop
+            yield state
+
+    def adapt(
+        self,
+        objective: Objective,
+        params: Params,
+        support: Shots,
+        steps: int | None = None,
+        now: int | None = None,
+    ) -> Params:
+        """Return phi, all of it, after ``steps`` steps (``None``: as many as the stage says)."""
+        steps = self.steps_at(now) if steps is None else steps
+        (state,) = self.path(objective, params, support, [steps], now)
         return {**params, **state.params}
 
-    def advance(
-        self, objective: Objective, params: Params, state: State, support: Shots, start: int, stop: int
-    ) -> State:
-        """Return the state after the steps ``start`` ... ``stop - 1``."""
-        if self.checkpoint_steps is None or not torch.is_grad_enabled():
-            for index in range(start, stop):
-                state = self.step(objective, params, state, support, index)
-            return state
-        stepper, own = _Stepper(self), dict(self.named_parameters())
-        for first in range(start, stop, self.checkpoint_steps):
-            last = min(first + self.checkpoint_steps, stop)
-
-            def segment(
-                own: Params, params: Params, state: State, support: Shots, steps: range = range(first, last)
-            ) -> State:
-                for index in steps:
-                    args = (objective, params, state, support, index)
-                    state = functional_call(stepper, {f"learner.{n}": p for n, p in own.items()}, args)
-                return state
-
-            state = recompute(segment, own, params, state, support)
-        return state
-
-    def kept(self, fn: Callable[..., Tensor], *trees: Any) -> Tensor:
-        """Return ``fn(*trees)``; its graph is kept or recomputed as that of the steps."""
-        recomputed = self.checkpoint_steps is not None and torch.is_grad_enabled()
-        return recompute(fn, *trees) if recomputed else fn(*trees)
-
-    def meta_loss(self, objective: Objective, params: Params, episode: Episode) -> Tensor:
+    def meta_loss(self, objective: Objective, params: Params, episode: Episode, now: int = 0) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""
-        support = self.seen(episode.support)
-        ways, shots = support.y.shape
-        phi = self.adapt(objective, params, support) if shots else self.prior(objective, params, ways)
-        return objective.query_loss(phi, episode)
-
-
-class _Stepper(nn.Module):
-    """Lets ``functional_call`` reach a learner's step."""
-
-    def __init__(self, learner: Learner) -> None:
-        super().__init__()
-        self.learner = learner
-
-    def forward(self, *args: Any) -> State:
-        return self.learner.step(*args)
+        return objective.query_loss(self.adapt(objective, params, episode.support, now=now), episode)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from metagen.config.saved import saved_choices
-from metagen.core.learner import Learner
 from metagen.demo.adapted import Adapted, Point, Support, distances
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import budgets
@@ -50,7 +49,7 @@ class Runner:
     @property
     def takes_steps(self) -> bool:
         """Whether the learner does anything after it has read the images."""
-        return type(self.trained.learner).step is not Learner.step
+        return self.trained.learner.takes_steps
 
     def adapt(self, support: Support, steps: int, n: int, stop: Callable[[], bool] = _never) -> Adapted:
         """Adapt for ``steps`` steps (none, if the learner takes none) and draw ``n`` images.

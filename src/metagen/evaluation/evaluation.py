@@ -75,19 +75,13 @@ class Evaluation:
         params = objective.params()
         if not self._episodes:
             self._flops = adaptation_flops(learner, objective, params, _take(batch.support, 0))
-        clock = time.perf_counter()
-        state = over(lambda support: learner.begin(objective, params, support))(batch.support)
-        spent = 0.0
-        for step in range(self.steps + 1):
-            if step in self.values:
-                spent += time.perf_counter() - clock
-                self._seconds[step] += spent
-                self._measure(step, objective, params, state.params, batch, over)
-                clock = time.perf_counter()
-            if step < self.steps:
-                state = over(lambda s, support, i=step: learner.step(objective, params, s, support, i))(
-                    state, batch.support
-                )
+        clock, spent = time.perf_counter(), 0.0
+        path = learner.path(objective, params, batch.support, list(self.values), over=over)
+        for step, state in zip(self.values, path, strict=True):
+            spent += time.perf_counter() - clock
+            self._seconds[step] += spent
+            self._measure(step, objective, params, state.params, batch, over)
+            clock = time.perf_counter()
         self._episodes += batch.classes.shape[0]
         if self.likelihood is not None:
             self.likelihood.update(objective, learner, batch, over)

@@ -19,7 +19,8 @@ from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
 from metagen.evaluation.judge import Judge
 from metagen.functional import rng
-from metagen.learners.protonet import ProtoNet
+from metagen.learners.meta_learner import MetaLearner
+from metagen.learners.readers import Prototypes
 
 log = logging.getLogger(__name__)
 _TEST_WAYS, _TEST_EPISODES, _REFERENCES, _AGAIN = 20, 100, 64, 5
@@ -110,7 +111,7 @@ class ProtoNetJudge(Judge):
         return torch.cat([self.model.features(part.float(), given) for part in x.split(1024)])
 
     def _learn(self, sampler: EpisodeSampler) -> None:
-        learner, objective = ProtoNet(), Objective(self.model)
+        learner, objective = MetaLearner(Prototypes()), Objective(self.model)
         learner.bind(objective, len(sampler))
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps + 1)

@@ -90,11 +90,7 @@ class Likelihood:
         ways, t = context.y.shape[1:]
 
         def one(context: Shots, target: Shots) -> Tensor:
-            phi = (
-                learner.adapt(objective, params, context, learner.test_steps)
-                if t
-                else learner.prior(objective, params, ways)
-            )
+            phi = learner.adapt(objective, params, context) if t else learner.prior(objective, params, ways)
             return -objective.call("log_likelihood", phi, target, self.importance_samples).mean()
 
         return over(one)(context, target).tolist()

@@ -20,15 +20,18 @@ def recompute(fn: Callable[..., Any], *trees: Any) -> Any:
         trees: all tensors on which the result depends; others that ``fn`` closes over get no gradient.
     """
     leaves, rebuild = flatten(trees)
-    shape: list[Callable[..., Any]] = []
+    shape: list[tuple[Callable[..., Any], list[int | None]]] = []
 
     def flat(*leaves: Tensor) -> tuple[Tensor, ...]:
         out, back = flatten(fn(*rebuild(leaves)))
-        shape[:] = [back]
-        return tuple(out)
+        # What is handed on as it came goes around: under vmap each task would get the gradient of all.
+        came = [next((i for i, x in enumerate(leaves) if y is x), None) for y in out]
+        shape[:] = [(back, came)]
+        return tuple(y for y, i in zip(out, came, strict=True) if i is None)
 
-    out = _Recompute.apply(flat, *leaves)
-    return shape[0](out)
+    made = iter(_Recompute.apply(flat, *leaves))
+    back, came = shape[0]
+    return back([next(made) if i is None else leaves[i] for i in came])
 
 
 class _Recompute(torch.autograd.Function):
@@ -36,8 +39,7 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def forward(flat: Callable[..., Any], *leaves: Tensor) -> tuple[Tensor, ...]:
-        # An output that is an input would be mistaken for one modified in place.
-        return tuple(out.view_as(out) if any(out is x for x in leaves) else out for out in flat(*leaves))
+        return flat(*leaves)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -168,7 +168,7 @@ def _check_fit(task: Mapping[str, Any], model: Any, learner: Any) -> None:
     if learner.few_shot != few_shot:
         fitting = "learner=maml" if few_shot else "learner=supervised"
         raise MetagenError(
-            f"{type(learner).__name__} does not fit {'few-shot episodes' if few_shot else 'plain training'}: "
+            f"{learner.describe()} does not fit {'few-shot episodes' if few_shot else 'plain training'}: "
             f"use {fitting}"
         )
 

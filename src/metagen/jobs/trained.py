@@ -85,10 +85,7 @@ class Trained:
     def path(self, support: Shots, steps: int) -> Iterator[Params]:
         """Yield what adaptation makes of the parameters: phi_0, phi_1, ..., phi_steps, all of each."""
         params = self.objective.params()
-        state = self.learner.begin(self.objective, params, support)
-        yield {**params, **state.params}
-        for index in range(steps):
-            state = self.learner.step(self.objective, params, state, support, index)
+        for state in self.learner.path(self.objective, params, support, range(steps + 1)):
             yield {**params, **state.params}
 
     @torch.no_grad()
@@ -101,7 +98,6 @@ class Trained:
             seed: of the noise that the model draws while it adapts.
         """
         support = images if isinstance(images, Shots) else self.shots(images, seed)
-        steps = self.learner.test_steps if steps is None else steps
         return self.learner.adapt(self.objective, self.objective.params(), support, steps)
 
     @torch.no_grad()
@@ -148,8 +144,9 @@ class Trained:
             MetagenError: the model has no likelihood.
         """
         if getattr(self.objective.model, "likelihood", None) is None:
+            name = type(self.objective.model).__name__
             raise MetagenError(
-                f"{type(self.objective.model).__name__} has no likelihood of pixels in nats; use a run of a model that has one"
+                f"{name} has no likelihood of pixels in nats; use a run of a model that has one"
             )
         target = self.shots(queries, seed + 1)
         return self.objective.call(

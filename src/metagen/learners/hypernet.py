@@ -1,4 +1,4 @@
-"""A meta-network that reads a support set and writes changes of any model's weights."""
+"""A start that a meta-network writes: it reads the support set and changes any model's weights."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metagen.core.episode import Params, Shots
-from metagen.core.learner import Learner, State
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
-from metagen.learners.gradient_descent import GradientDescent
+from metagen.learners.adapts import matching
 from metagen.learners.modulations import Film, layers_of
 from metagen.learners.rules import slug
+from metagen.learners.starts import Start
 
 
-class HyperNet(Learner):
-    r"""phi = theta, changed layer by layer as the support set says, in one forward pass.
+class HyperNet(Start):
+    r"""phi_0 = theta, changed layer by layer as the support set says, in one forward pass.
 
     .. math:: e_n = f(\{x_{nk}\}_k), \quad e = \frac{1}{N \sqrt{E}} \sum_n e_n, \quad
               \phi_l = \text{modulation}(\theta_l, H_l e), \quad c_n = \bar\theta_c + H_c e_n
@@ -27,8 +27,7 @@ class HyperNet(Learner):
     :class:`~metagen.learners.modulations.LowRank`), never written whole; the row c_n of a per-class
     table, a generator's context or a classifier's readout, is written from the images of its class, on
     top of the mean row of theta. So any number of ways fits, and the order of neither the classes nor
-    their images matters. Untrained, it leaves the layers as they are, and writes rows at random. It may
-    be the first part of a :class:`~metagen.learners.chain.Chain`.
+    their images matters. Untrained, it leaves the layers as they are, and writes rows at random.
 
     Ha et al., *HyperNetworks*, ICLR 2017; Requeima et al., *Fast and Flexible Multi-Task Classification
     Using Conditional Neural Adaptive Processes* (CNAPs), NeurIPS 2019.
@@ -39,11 +38,14 @@ class HyperNet(Learner):
         channels: channels of the images.
         filters: filters of f's first convolution.
         embedding: E, length of e.
-        adapts: which layers are changed: ``"all"``, or glob patterns for the names of their weights.
+        changes: which layers are changed: ``"all"``, or glob patterns for the names of their weights.
 
     Raises:
         MetagenError: an argument makes no sense.
     """
+
+    reads, learned = True, True
+    lowers = "query"
 
     def __init__(
         self,
@@ -52,37 +54,37 @@ class HyperNet(Learner):
         channels: int = 1,
         filters: int = 32,
         embedding: int = 128,
-        adapts: str | Sequence[str] = "all",
+        changes: str | Sequence[str] = "all",
     ) -> None:
-        super().__init__(steps=0)
+        super().__init__()
         sizes = {"size": size, "channels": channels, "filters": filters, "embedding": embedding}
         for name, value in sizes.items():
             if value < 1:
-                raise MetagenError(f"learner.{name}={value}: expected a number of 1 or more")
-        if isinstance(adapts, str) and adapts != "all":
-            raise MetagenError(f"learner.adapts={adapts}: expected 'all' or a list of patterns")
+                raise MetagenError(f"learner.start.{name}={value}: expected a number of 1 or more")
+        if isinstance(changes, str) and changes != "all":
+            raise MetagenError(f"learner.start.changes={changes}: expected 'all' or a list of patterns")
         self.modulation = modulation
         self.image = (channels, size, size)
         self.embedding = embedding
-        self.adapts = ("*",) if isinstance(adapts, str) else tuple(adapts)
+        self.changes = ("*",) if isinstance(changes, str) else tuple(changes)
         self.reader = SetReader(size, channels, filters, embedding)
         self.rows, self.sizes = nn.ModuleDict(), dict[str, int]()
 
-    def bind(self, objective: Objective, classes: int) -> None:
+    def bind(self, objective: Objective, classes: int, moving: Sequence[str]) -> None:
         """Find the layers and create a head for each of them and for every per-class table.
 
         Bound once more to the same model, it keeps its heads.
         """
-        self.refuse_memory(objective)
         model, params = objective.model, objective.params()
-        elsewhere = {*GradientDescent.matching(params, model.encoder), *model.per_class}
+        elsewhere = {*matching(params, model.encoder), *model.per_class}
         layers = layers_of(cast(nn.Module, model), params.keys() - elsewhere)
-        wanted = GradientDescent.matching(params, self.adapts)
+        wanted = matching(params, self.changes)
         self.modulation.bind([layer for layer in layers if layer.weight in wanted], self.embedding)
         if not self.modulation.layers:
             raise MetagenError(
-                f"learner.adapts={list(self.adapts)} fits no layer of {type(model).__name__} that "
-                f"{type(self.modulation).__name__} can change: use learner.adapts=all, or learner=amortized"
+                f"learner.start.changes={list(self.changes)} fits no layer of {type(model).__name__} that "
+                f"{type(self.modulation).__name__} can change: use learner.start.changes=all, or "
+                f"learner=amortized"
             )
         sizes = {slug(n): params[n][0].numel() for n in model.per_class}
         if sizes != self.sizes:
@@ -90,7 +92,7 @@ class HyperNet(Learner):
             # Not zero at the start: a decoder that sees equal rows for long learns to do without them.
             self.rows = nn.ModuleDict({n: nn.Linear(self.embedding, size) for n, size in sizes.items()})
 
-    def begin(self, objective: Objective, params: Params, support: Shots) -> State:
+    def forward(self, objective: Objective, params: Params, support: Shots) -> Params:
         """Return phi: the changed layers, and the tables with one row per class.
 
         Raises:
@@ -99,13 +101,18 @@ class HyperNet(Learner):
         if support.x.shape[2:] != self.image:
             want, got = ("x".join(map(str, shape)) for shape in (self.image, support.x.shape[2:]))
             raise MetagenError(
-                f"learner=hypernet reads {want} images but got {got}: set learner.channels and learner.size"
+                f"learner=hypernet reads {want} images but got {got}: set learner.start.channels and "
+                f"learner.start.size"
             )
         e = self.reader(support.x)
         tables = {n: self._rows(n, e, params[n]) for n in objective.model.per_class}
         # A vector of length one, or a step of the optimizer would change the layers faster than theta.
         changed = self.modulation(e.mean(0) / self.embedding**0.5, params)
-        return State({**changed, **tables}, {})
+        return {**changed, **tables}
+
+    def writes(self, objective: Objective) -> Sequence[str]:
+        """Return the names of the changed layers' weights and of the tables."""
+        return [*(layer.weight for layer in self.modulation.layers), *objective.model.per_class]
 
     def _rows(self, name: str, e: Tensor, table: Tensor) -> Tensor:
         """Return (N, ...): rows of their own at the start would tell classes apart by their label."""

@@ -29,19 +29,24 @@ class LearnedRule(Rule):
     remembers: ClassVar[tuple[str, ...]] = ()
     """Names of the slots that are the network's own."""
 
+    learned = True
+    lowers = "none"  # it reads the numbers of single coordinates
+
     def __init__(self, base: Rule) -> None:
         super().__init__(base.rate)
         self.base = base
-        self.names: tuple[str, ...] = ()
 
     def bind(self, params: Params) -> None:
-        """Fix the order of the tensors."""
+        """Create what ``base`` learns."""
         self.base.bind(params)
-        self.names = tuple(params)
+
+    def check_any_net(self) -> None:
+        """Check that ``base`` can train any network; one network serves every coordinate."""
+        self.base.check_any_net()
 
     def init(self, params: Params) -> dict[str, Params]:
         """Return the slots of ``base`` and an empty memory."""
-        memory = self.memory(self.join(params))
+        memory = self.memory(join(params))
         base = {BASE + name: slot for name, slot in self.base.init(params).items()}
         return {**base, **{name: {ALL: memory[name]} for name in self.remembers}}
 
@@ -56,9 +61,9 @@ class LearnedRule(Rule):
         own = {name: slots[name][ALL] for name in self.remembers}
         base = {name.removeprefix(BASE): slot for name, slot in slots.items() if name.startswith(BASE)}
         moved, base = self.base.update(params, grads, base, index)
-        step = self.join({n: moved[n] - params[n] for n in self.names})
+        step = join({n: moved[n] - params[n] for n in params})
         step, own = self.correct(step, params, grads, own, index)
-        steps = self.split(step, params)
+        steps = split(step, params)
         kept = {BASE + name: slot for name, slot in base.items()}
         return {n: params[n] + steps[n] for n in params}, {**kept, **{n: {ALL: m} for n, m in own.items()}}
 
@@ -68,11 +73,13 @@ class LearnedRule(Rule):
         """Return f_w and the new memory, given the step u (M,) of ``base``."""
         raise NotImplementedError
 
-    def join(self, params: Params) -> Tensor:
-        """Return all coordinates in one row, (M,)."""
-        return torch.cat([params[n].flatten() for n in self.names])
 
-    def split(self, coordinates: Tensor, like: Params) -> Params:
-        """Return the tensors of one row (M,), with the shapes of ``like``."""
-        parts = coordinates.split([like[n].numel() for n in self.names])
-        return {n: part.reshape(like[n].shape) for n, part in zip(self.names, parts, strict=True)}
+def join(params: Params) -> Tensor:
+    """Return all coordinates in one row, (M,)."""
+    return torch.cat([p.flatten() for p in params.values()])
+
+
+def split(coordinates: Tensor, like: Params) -> Params:
+    """Return the tensors of one row (M,), with the names and shapes of ``like``."""
+    parts = coordinates.split([p.numel() for p in like.values()])
+    return {n: part.reshape(like[n].shape) for n, part in zip(like, parts, strict=True)}

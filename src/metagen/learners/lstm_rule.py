@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
-from metagen.learners.learned_rules import LearnedRule
+from metagen.learners.learned_rules import LearnedRule, join
 from metagen.learners.rules import Rule
 
 
@@ -22,7 +22,7 @@ class LstmRule(LearnedRule):
         x(g) = (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g).
 
     The state of every coordinate is two pairs (h, c) of ``hidden`` numbers: for large networks keep
-    it small, or recompute the steps (``learner.checkpoint_steps=1``).
+    it small, or recompute the steps (``learner.gradient.checkpoint_steps=1``).
 
     Args:
         base: the hand-made rule that is corrected.
@@ -52,7 +52,7 @@ class LstmRule(LearnedRule):
         self, step: Tensor, params: Params, grads: Params, memory: Params, index: int
     ) -> tuple[Tensor, Params]:
         """Return u + s w' h and the new states."""
-        x = preprocess(self.join(grads), self.p)
+        x = preprocess(join({n: grads[n] for n in params}), self.p)
         h1, c1 = _advance(self.first, x, memory["h1"], memory["c1"])
         h2, c2 = _advance(self.second, h1, memory["h2"], memory["c2"])
         return step + self.scale * (self.readout @ h2)[0], {"h1": h1, "c1": c1, "h2": h2, "c2": c2}

@@ -23,6 +23,8 @@ class MetaCurvature(Rule):
         max_size: the longest mode that has a matrix.
     """
 
+    learned = True
+
     def __init__(self, rate: float, max_size: int = 512) -> None:
         super().__init__(rate)
         if max_size < 2:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
-from metagen.learners.learned_rules import LearnedRule
+from metagen.learners.learned_rules import LearnedRule, join, split
 from metagen.learners.rules import Rule
 
 TIMES = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -89,6 +89,19 @@ class MlpRule(LearnedRule):
         if self.orthogonal:
             self.share = nn.Parameter(zeros.clone())
 
+    def check_any_net(self) -> None:
+        """Check that nothing was learned for single tensors.
+
+        Raises:
+            MetagenError: there are schedules for the tensors of one model.
+        """
+        super().check_any_net()
+        if self.per_tensor or self.orthogonal:
+            raise MetagenError(
+                "this MlpRule learned a schedule for each tensor of its own model and fits no other network: "
+                "use a run of learner.rule.per_tensor=false learner.rule.orthogonal=false"
+            )
+
     def memory(self, coordinates: Tensor) -> Params:
         """Return zero momenta (B, M) and a zero second moment (1, M)."""
         size = len(coordinates)
@@ -101,7 +114,8 @@ class MlpRule(LearnedRule):
         self, step: Tensor, params: Params, grads: Params, memory: Params, index: int
     ) -> tuple[Tensor, Params]:
         """Return e^a' (u + s (d + c_n tau o)) and the new memory."""
-        g = self.join(grads)
+        grads = {n: grads[n] for n in params}
+        g = join(grads)
         beta = g.new_tensor(self.betas)[:, None]
         momenta = beta * memory["momenta"] + (1 - beta) * g
         square = self.beta_square * memory["square"] + (1 - self.beta_square) * g * g
@@ -111,8 +125,8 @@ class MlpRule(LearnedRule):
         if self.per_tensor:
             magnitude = magnitude + self.spread(SPEED * time @ self.schedule.T, params)[0]
         if self.orthogonal:
-            slowest = self.split(mean[self.betas.index(max(self.betas))], params)
-            downhill = -self.join({n: orthogonal(m) for n, m in slowest.items()})
+            slowest = split(mean[self.betas.index(max(self.betas))], params)
+            downhill = -join({n: orthogonal(m) for n, m in slowest.items()})
             direction = direction + self.spread(SPEED * time @ self.share.T, params)[0] * downhill
         grown = (RANGE * torch.tanh(magnitude / RANGE)).exp()
         return grown * (step + self.scale * direction), {"momenta": momenta, "square": square}
@@ -124,26 +138,26 @@ class MlpRule(LearnedRule):
     def network(self, params: Params, grads: Params, means: Tensor, v: Tensor, time: Tensor) -> Tensor:
         """Return d and a, (2, M), from g and the momenta (1 + B, M), v (1, M) and the time (1, 1 + C)."""
         rms_g, rms_phi = self.rms(grads), self.rms(params)
-        spread_v = self.split(v[0], params)
+        spread_v = split(v[0], params)
         rms_v = self.rms({n: (square + EPS).sqrt() for n, square in spread_v.items()})
-        phi = self.join(params)[None] / self.spread(rms_phi, params)
+        phi = join(params)[None] / self.spread(rms_phi, params)
         sizes = torch.cat([means[:1] / self.spread(rms_g, params), means * torch.rsqrt(v + EPS), phi])
         levels = (v + EPS).log() / 2 - self.spread(rms_v.log(), params)
         x = torch.cat([torch.asinh(sizes), levels / LOGS])
-        numel = rms_g.new_tensor([[float(params[n].numel()) for n in self.names]])
+        numel = rms_g.new_tensor([[float(params[n].numel()) for n in params]])
         of_tensor = torch.cat(
-            [torch.cat([rms_g, rms_phi, numel]).log() / LOGS, time.T.expand(-1, len(self.names))]
+            [torch.cat([rms_g, rms_phi, numel]).log() / LOGS, time.T.expand(-1, len(params))]
         )
         h = torch.relu(self.coordinate @ x + self.spread(self.tensor @ of_tensor, params))
         return self.readout @ torch.relu(self.mix @ h + self.mix_bias)
 
     def rms(self, params: Params) -> Tensor:
         """Return the root mean square of every tensor, (1, n)."""
-        return torch.stack([(params[n].square().mean() + EPS).sqrt() for n in self.names])[None]
+        return torch.stack([(p.square().mean() + EPS).sqrt() for p in params.values()])[None]
 
     def spread(self, values: Tensor, like: Params) -> Tensor:
         """Repeat one column per tensor, (R, n), for all of its coordinates, (R, M)."""
-        columns = zip(values.split(1, 1), (like[n].numel() for n in self.names), strict=True)
+        columns = zip(values.split(1, 1), (p.numel() for p in like.values()), strict=True)
         return torch.cat([column.expand(-1, size) for column, size in columns], 1)
 
 

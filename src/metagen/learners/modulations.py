@@ -123,9 +123,9 @@ class LowRank(Film):
     def __init__(self, rank: int = 4, scale: float = 1.0) -> None:
         super().__init__()
         if rank < 1:
-            raise MetagenError(f"learner.modulation.rank={rank}: expected a rank of 1 or more")
+            raise MetagenError(f"learner.start.modulation.rank={rank}: expected a rank of 1 or more")
         if scale <= 0:
-            raise MetagenError(f"learner.modulation.scale={scale}: expected a positive number")
+            raise MetagenError(f"learner.start.modulation.scale={scale}: expected a positive number")
         self.rank, self.scale = rank, scale
 
     def pays(self, layer: Layer) -> bool:

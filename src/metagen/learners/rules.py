@@ -1,20 +1,32 @@
 """Update rules of the inner loop: from a gradient to the next parameters."""
 
 import copy
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
+from metagen.functional.autocast import Lowered
 
 
 class Rule(nn.Module):
     """phi_{i+1} = phi_i + u(g_i, slots_i), for one task, differentiable in all of its inputs.
 
+    A rule of one's own writes :meth:`update`, and :meth:`init` where it remembers something. One that
+    learns sets ``learned`` and creates its parameters in the constructor or in :meth:`bind`.
+
     Args:
         rate: the step size alpha > 0.
+
+    Attributes:
+        learned: whether it has parameters that are meta-trained; it then learns how far it steps.
+        lowers: what mixed precision may lower beside it.
     """
+
+    learned: ClassVar[bool] = False
+    lowers: ClassVar[Lowered] = "all"
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -36,29 +48,35 @@ class Rule(nn.Module):
         raise NotImplementedError
 
     def at_rate(self, rate: float) -> "Rule":
-        """Return this rule with another step size.
+        """Return this rule with another step size alpha > 0.
 
         Raises:
-            MetagenError: the rule learns how far it goes.
+            MetagenError: the step size is none, or the rule learns how far it goes.
         """
-        raise MetagenError(
-            f"learner.test_rate={rate}: {type(self).__name__} learns how far it steps; use test_rate=null"
-        )
-
-
-class FixedRate(Rule):
-    """A rule that learns nothing, whose step size is a setting."""
-
-    def at_rate(self, rate: float) -> Rule:
-        """Return this rule with another step size alpha > 0."""
+        if self.learned:
+            raise MetagenError(
+                f"learner.test_rate={rate}: {type(self).__name__} learns how far it steps; use test_rate=null"
+            )
         if rate <= 0:
             raise MetagenError(f"learner.test_rate={rate}: expected a step size above 0, or null")
         other = copy.copy(self)
         other.rate = rate
         return other
 
+    def check_any_net(self) -> None:
+        """Check that the rule can train any network, not only the one that it was trained with.
 
-class Sgd(FixedRate):
+        Raises:
+            MetagenError: it learned something for each parameter of its own model.
+        """
+        if self.learned:
+            raise MetagenError(
+                f"{type(self).__name__} learned numbers for the layers of its own model and fits no other "
+                f"network: use a run of learner=learned_optimizer"
+            )
+
+
+class Sgd(Rule):
     """Gradient descent: phi - alpha g."""
 
     def update(
@@ -68,7 +86,7 @@ class Sgd(FixedRate):
         return {n: torch.add(p, grads[n], alpha=-self.rate) for n, p in params.items()}, slots
 
 
-class Momentum(FixedRate):
+class Momentum(Rule):
     """Gradient descent with momentum (Polyak, 1964): v_{i+1} = mu v_i + g_i, phi - alpha v_{i+1}.
 
     Args:
@@ -105,6 +123,8 @@ class LearnedRates(Rule):
         rate: the value at which every rate starts.
     """
 
+    learned = True
+
     def bind(self, params: Params) -> None:
         """Create one rate for every entry of ``params``."""
         self.rates = nn.ParameterDict(
@@ -129,6 +149,8 @@ class LayerStepRates(Rule):
         count: number of steps with a rate of their own, those of meta-training.
     """
 
+    learned = True
+
     def __init__(self, rate: float, count: int) -> None:
         super().__init__(rate)
         if count < 1:
@@ -150,7 +172,7 @@ class LayerStepRates(Rule):
         return {n: p - self.rates[slug(n)][at] * grads[n] for n, p in params.items()}, slots
 
 
-class Adam(FixedRate):
+class Adam(Rule):
     """Adam with bias correction (Kingma and Ba, ICLR 2015).
 
     Args:

@@ -21,7 +21,8 @@ def overrides_of(run: Record) -> dict[str, str]:
 def settings_of(run: Record) -> dict[str, str]:
     """Return what a run was told and, as far as its record knows, what held by default."""
     task = {f"task.{key}": text(value) for key, value in run["task"].items()}
-    chosen = {group: text(choice) for group, choice in run.get("choices", {}).items()}
+    # What a choice is composed of says nothing that it does not say itself.
+    chosen = {group: text(choice) for group, choice in run.get("choices", {}).items() if "/" not in group}
     settings = {**task, **chosen, **overrides_of(run)}
     if run["training"].get("checkpoint"):
         # What was evaluated anew is known by the overrides that it was trained with.

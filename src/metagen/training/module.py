@@ -66,7 +66,7 @@ class Experiment(L.LightningModule):
         self.over = backend("vmap" if vectorize == "auto" else vectorize)
         if autocast in ("query", "all") and learner.lowers == "none":
             raise MetagenError(
-                f"autocast={autocast}: {type(learner).__name__} cannot tell what may run in low precision; "
+                f"autocast={autocast}: {learner.describe()} cannot tell what may run in low precision; "
                 f"use autocast=auto"
             )
         kept = least((self.objective.model.lowers, learner.lowers))
@@ -75,14 +75,14 @@ class Experiment(L.LightningModule):
         self.evaluation: Evaluation | None = None
         self._widths: dict[torch.Size, int] = {}
 
-    def meta_loss(self, batch: Episode) -> Tensor:
-        """Return the mean meta-loss over the tasks of ``batch``, a scalar."""
+    def meta_loss(self, batch: Episode, now: int = 0) -> Tensor:
+        """Return the mean meta-loss over the tasks of ``batch`` at meta-training step ``now``, a scalar."""
         tasks = tasks_of(batch)
         how = self._plan(tasks, batch) if self.chunked else Plan(tasks, 1)
         if how.chunk >= tasks:
-            return self._total_loss(self.model, self.learner, batch) / tasks
+            return self._total_loss(now, self.model, self.learner, batch) / tasks
         leaves = [p for p in self.parameters() if p.requires_grad]
-        return mean_over(self._total_loss, batch, (self.model, self.learner), how, leaves)
+        return mean_over(partial(self._total_loss, now), batch, (self.model, self.learner), how, leaves)
 
     def _plan(self, tasks: int, batch: Episode) -> Plan:
         """Return how to work off the batch; what its largest tensor is must be measured once a shape."""
@@ -98,11 +98,11 @@ class Experiment(L.LightningModule):
 
         return plan(tasks, self.device, self.chunk, self.workers, widest)
 
-    def _total_loss(self, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
+    def _total_loss(self, now: int, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
         objective = Objective(model, self.precision)
         params = objective.params()
-        return self.over(lambda episode: learner.meta_loss(objective, params, episode))(batch).sum()
+        return self.over(lambda episode: learner.meta_loss(objective, params, episode, now))(batch).sum()
 
     def on_train_start(self) -> None:
         """Ask Lightning for the precision, once, and say what runs in it."""
@@ -116,10 +116,9 @@ class Experiment(L.LightningModule):
         Lightning writes what was logged last at the end of every n-th step, so it must be this step's. The
         first loss is for the progress bar alone.
         """
-        self.learner.set_step(self.global_step)
         # Lightning lowers the whole step; what is to be lowered is said anew, in the threads, too.
         with full(self.device):
-            loss = self.meta_loss(batch)
+            loss = self.meta_loss(batch, self.global_step)
         if self.trainer.world_size > 1:
             loss = _OfAllRanks.apply(loss)
         if self._written(self.global_step):
@@ -154,7 +153,7 @@ class Experiment(L.LightningModule):
         params = self.objective.params()
 
         def query_loss(episode: Episode) -> Tensor:
-            phi = self.learner.adapt(self.objective, params, episode.support, self.learner.test_steps)
+            phi = self.learner.adapt(self.objective, params, episode.support)
             return self.objective.query_loss(phi, episode)
 
         tasks = batch.classes.shape[0]
