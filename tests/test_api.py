@@ -179,3 +179,18 @@ def test_any_module_with_a_loss_is_a_model():
     weight = experiment.model.weight
     assert weight.grad is not None
     assert torch.allclose(weight.grad, -2 * images.mean(0) / weight.numel(), atol=1e-6), "of the mean image"
+
+
+PLAIN = ["learner.rule.per_tensor=false", "learner.rule.orthogonal=false"]
+"""A rule that fits any network: it learns nothing for the tensors of one model."""
+
+
+def test_a_rule_is_an_optimizer_of_torch(tmp_cwd):
+    metagen.train([*TINY, "learner=learned_optimizer_mlp", "learner.steps=1", *PLAIN, "hydra.run.dir=run"])
+    net = torch.nn.Linear(3, 2)
+    optimizer = metagen.load("run").optimizer(net.parameters())
+    before = net.weight.detach().clone()
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert not torch.equal(net.weight, before)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "runs": {"config", "report"},
     "comparison": {"report", "runs"},
     "training": {"config", "core", "evaluation", "functional"},
-    "jobs": {"config", "core", "data", "evaluation", "functional", "report", "runs", "training"},
+    "jobs": {"config", "core", "data", "evaluation", "functional", "learners", "report", "runs", "training"},
     "sweeps": {"config", "report", "runs"},
     "demo": {"config", "core", "data", "evaluation", "jobs", "report"},
     "api": {"comparison", "config", "jobs", "report", "runs", "training"},

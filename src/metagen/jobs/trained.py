@@ -15,6 +15,8 @@ from metagen.data.user_pictures import read_image
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.jobs.build import build_experiment, load_checkpoint
+from metagen.learners.rule_optimizer import RuleOptimizer
+from metagen.learners.rules import Rule
 from metagen.report.pictures import to_uint8
 from metagen.runs.reopen import best_checkpoint, reopen
 from metagen.training.checkpoints import read_checkpoint
@@ -167,6 +169,23 @@ class Trained:
         given = support.x.flatten(0, 1)
         logits = self.objective.call("logits", self.adapt(support), target.flatten(0, 1), given)
         return logits.softmax(-1).unflatten(0, target.shape[:2])
+
+    def optimizer(self, params: Any, lr: float = 1.0) -> torch.optim.Optimizer:
+        """Return the learner's update rule as an optimizer of torch, for any network.
+
+        Args:
+            params: tensors or groups of them, as for any optimizer of torch.
+            lr: a factor of every step; 1 is the rule as it was learned.
+
+        Raises:
+            MetagenError: the learner has no rule, or one that learned numbers for the layers of one model.
+        """
+        rule = getattr(self.learner, "rule", None)
+        if not isinstance(rule, Rule):
+            raise MetagenError(
+                f"{self.folder}: its learner has no update rule; use a run of learner=learned_optimizer_mlp"
+            )
+        return RuleOptimizer(params, rule, lr)
 
     def check_generates(self) -> None:
         """Refuse the run of a classifier.
