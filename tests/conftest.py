@@ -66,6 +66,11 @@ def _node(group, *overrides):
     return OmegaConf.to_container(composed(*overrides)[group], resolve=True)
 
 
+def learner_of(name):
+    """A learner as its choice composes it."""
+    return instantiate(copy.deepcopy(_node("learner", f"learner={name}")))
+
+
 def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
     """Model, learner and objective in float64, bound; raises MetagenError where they do not fit."""
     of_model, of_learner, ways = [f"model={model_name}"], [f"learner={learner_name}"], f"task.ways={ways}"

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from conftest import learner_of
 from torch import nn
 
 from metagen.core.episode import Episode, Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.learners.amortized import Amortized
-from metagen.learners.in_context import InContext
 from metagen.models.deformation import Deformed
 from metagen.models.registration import UNITS, Deformation, gaussian_taps, spline_basis
 
@@ -104,7 +103,7 @@ def test_pairs_that_cannot_be_registered_teach_the_flows_nothing():
     assert any(p.grad.any() for p in model.guess.parameters())
 
 
-@pytest.mark.parametrize("learner", [InContext(), Amortized()])
+@pytest.mark.parametrize("learner", [learner_of("in_context")])
 def test_samples_of_many_tasks_are_those_of_one_and_depend_on_the_key_alone(learner):
     model = tiny(colours=3)
     objective, shots = Objective(model), crosses(colours=3)
@@ -136,7 +135,7 @@ def test_each_query_sees_its_own_image_and_one_to_all_of_the_others():
 
 
 def test_training_lowers_the_loss_of_other_crosses():
-    model, learner = tiny(refine_steps=4), InContext()
+    model, learner = tiny(refine_steps=4), learner_of("in_context")
     objective = Objective(model)
     learner.bind(objective, 4)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, learner_of
 from hydra.utils import instantiate
 
 from metagen.core.episode import Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.learners.in_context import InContext
 from metagen.models.resample import affine, sharply
 from metagen.models.warp import Warp
 
@@ -28,7 +27,7 @@ def support(ways=2, shots=3, channels=1):
 
 
 def drawn(model, shots, count=4, key=1):
-    objective, learner = Objective(model), InContext()
+    objective, learner = Objective(model), learner_of("in_context")
     learner.bind(objective, 1)
     phi = learner.adapt(objective, objective.params(), shots)
     y = torch.arange(len(shots.x)).repeat_interleave(count)
@@ -96,10 +95,10 @@ def test_the_loss_is_the_distance_to_the_nearest_support_image():
 
 
 def test_nothing_is_trained_and_the_learner_says_so():
-    learner = InContext()
+    learner = learner_of("in_context")
     learner.bind(Objective(Warp(S, SPREAD)), 1)
     assert not learner.meta_trained
-    learner = InContext()
+    learner = learner_of("in_context")
     learner.bind(Objective(instantiate(composed("model=pixel_transformer").model)), 1)
     assert learner.meta_trained
 
