@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from metagen.learners.amortized import Amortized
+from metagen.learners.in_context import InContext
 from torch import nn
 
 from metagen.core.episode import Episode, Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.learners.amortized import Amortized
-from metagen.learners.in_context import InContext
 from metagen.models.deformation import Deformed
 from metagen.models.registration import UNITS, Deformation, gaussian_taps, spline_basis
 

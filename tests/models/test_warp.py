@@ -6,12 +6,12 @@ import pytest
 import torch
 from conftest import composed
 from hydra.utils import instantiate
+from metagen.learners.in_context import InContext
 
 from metagen.core.episode import Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.learners.in_context import InContext
 from metagen.models.resample import affine, sharply
 from metagen.models.warp import Warp
 

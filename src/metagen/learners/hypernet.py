@@ -75,7 +75,6 @@ class HyperNet(Start):
 
         Bound once more to the same model, it keeps its heads.
         """
-        self.refuse_memory(objective)
         model, params = objective.model, objective.params()
         elsewhere = {*matching(params, model.encoder), *model.per_class}
         layers = layers_of(cast(nn.Module, model), params.keys() - elsewhere)

@@ -147,6 +147,11 @@ class MetaLearner(Composition):
 
     def bind(self, objective: Objective, classes: int) -> None:
         """Find what moves, check that every part fits the model and create their meta-parameters."""
+        if getattr(objective.model, "needs_memory", False) and not self.start.sees_all:
+            raise MetagenError(
+                f"{type(objective.model).__name__} varies the support images, which "
+                f"{type(self.start).__name__} does not hand over: use learner=in_context"
+            )
         if self.rule is not None:
             self.rule.bind(self.adapts.bind(objective))
             if not self.criterion.unrolls:
@@ -161,6 +166,8 @@ class MetaLearner(Composition):
         self.start.bind(objective, classes, self.names)
         self.gradient.bind(objective, self)
         self.criterion.bind(objective, self)
+        parameters = {**objective.params(), **dict(self.named_parameters())}
+        self.meta_trained = self.criterion.meta_trained and bool(parameters)
 
     def begin(self, objective: Objective, params: Params, support: Shots, now: int | None = None) -> State:
         """Return the state before the first step: phi_0 and what the parts remember of it."""

@@ -252,6 +252,9 @@ class Sequence(MetaLoss):
     training step sees every number of context images from 0 to T - 1 at once, none of which contains
     the target (after Brown et al., *Language models are few-shot learners*, NeurIPS 2020, and Müller et
     al., *Transformers can do Bayesian inference*, ICLR 2022).
+
+    A model that holds images but is no sequence model is trained by its loss on the Q query images, given
+    the K support images. One without parameters (``model=warp``) has nothing to be trained.
     """
 
     unrolls = False
@@ -270,7 +273,9 @@ class Sequence(MetaLoss):
     def forward(
         self, learner: Composition, objective: Objective, params: Params, episode: Episode, now: int
     ) -> Tensor:
-        """Return the mean over all images of -log p given those before it, nats per image."""
+        """Return the mean over all images of -log p given those before, or the loss of the query images."""
+        if not hasattr(objective.model, "sequence_nll"):
+            return learner.gradient.query_loss(learner, objective, params, episode.support, episode, now)
         return objective.call("sequence_nll", params, episode.join().x).mean()
 
 

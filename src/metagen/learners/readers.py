@@ -87,17 +87,17 @@ class Prototypes(Start):
 class Memory(Start):
     """phi = (theta, M) with M the support images themselves: no summary of them (in-context learning).
 
-    For a sequence model that reads the support images before it writes; see
+    For a model that reads the support images, or varies them, before it writes; see
     :class:`metagen.learners.meta_losses.Sequence`.
     """
 
     reads, learned, sees_all = True, True, True
 
     def bind(self, objective: Objective, classes: int, moving: Sequence[str]) -> None:
-        """Check that the model reads sequences of images."""
-        if not hasattr(objective.model, "sequence_nll"):
+        """Check that the model holds images of its class in a buffer ``memory``."""
+        if not hasattr(objective.model, "memory"):
             raise MetagenError(
-                f"learner=in_context needs a model that reads a sequence of images: use "
+                f"learner=in_context needs a model that holds the support images: use "
                 f"model=pixel_transformer; for {type(objective.model).__name__} use learner=maml"
             )
 
