@@ -124,8 +124,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (bool, str):
         return isinstance(value, hint)
-    # A tensor or a module cannot be written in YAML but as a node.
-    return not (inspect.isclass(hint) and issubclass(hint, torch.Tensor | torch.nn.Module))
+    # A tensor, a module or an object of ours cannot be written in YAML but as a node.
+    ours = getattr(hint, "__module__", "").startswith("metagen.")
+    return not (inspect.isclass(hint) and (ours or issubclass(hint, torch.Tensor | torch.nn.Module)))
 
 
 def describe(hint: Any) -> str:
