@@ -164,7 +164,7 @@ def test_overrides_act_on_what_was_saved(here, conf):
     assert config("task.shots=2")["task"]["shots"] == 2, "also where that is today's default"
     assert config("model.latent=9")["model"] == {**config()["model"], "latent": 9}
     chosen = config("learner=maml", "~model.latent")
-    assert chosen["learner"]["_target_"].endswith("GradientDescent")
+    assert chosen["learner"]["_target_"].endswith("MetaLearner")
     assert chosen["model"] == {key: v for key, v in config()["model"].items() if key != "latent"}
     quickstart = config("experiment=quickstart")
     assert quickstart["optimizer"]["lr"] == 2e-3

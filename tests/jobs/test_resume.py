@@ -87,8 +87,8 @@ def config_for(learner, *overrides):
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path, monkeypatch):
     """Killed in the middle of an interval, and (one of them) in the middle of a validation."""
     monkeypatch.setattr(jobs, "_evaluate", lambda *args: 0.0)
-    monkeypatch.setattr("metagen.jobs.build._check_parts", lambda config: None)
-    monkeypatch.setattr(Digits, "load", lambda self: DIGITS())
+    monkeypatch.setattr("metagen.jobs.build._check_parts", lambda *args: None)
+    monkeypatch.setattr(Digits, "load", lambda self, *args, **kwargs: DIGITS())
     cfg = config_for(learner, "checkpoint_every=0")
     jobs.train(run_of(cfg, tmp_path / "whole"), lambda text: None)
     step, validate, deadly = Experiment.training_step, Experiment.validation_step, {("train", 1)}
