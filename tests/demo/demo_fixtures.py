@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 from conftest import composed
+from omegaconf import OmegaConf
 
 from metagen.jobs.build import build_experiment
 
@@ -25,6 +26,7 @@ def make_run(folder: Path, *overrides: str) -> Path:
     (folder / ".hydra").mkdir(parents=True)
     (folder / "checkpoints").mkdir()
     (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    (folder / ".hydra/config.yaml").write_text(OmegaConf.to_yaml(cfg))
     (folder / ".hydra/hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
     state = {
         "state_dict": experiment.state_dict(),

@@ -10,7 +10,6 @@ from command_line import fails
 from conftest import build_pair, choices, composed, random_episodes
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_ddp import TINY
 
 from metagen.cli.main import run
 from metagen.config.schema import check as check_schema
@@ -19,6 +18,13 @@ from metagen.functional import grouped as ops
 from metagen.functional.autocast import LEVELS, Precision, ambient, check, full
 from metagen.functional.vectorize import loop, vmap
 from metagen.training.module import Experiment
+
+TINY = [
+    "learner=meta_sgd", "learner.steps=1", "metric=[negative_elbo]", "samples=2",
+    "task.batch=4", "task.episodes=2", "task.val_episodes=2", "trainer.max_steps=3",
+    "trainer.val_check_interval=2", "trainer.precision=64-true", "trainer.enable_progress_bar=false",
+    "model.channels=8", "model.hidden=16",
+]  # fmt: skip
 
 
 def gradient(model, learner, parts, over=vmap, **how):

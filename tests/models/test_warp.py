@@ -6,7 +6,6 @@ import pytest
 import torch
 from conftest import composed, learner_of
 from hydra.utils import instantiate
-from metagen.learners.in_context import InContext
 
 from metagen.core.episode import Shots
 from metagen.core.objective import Objective
