@@ -37,7 +37,7 @@ class Learner:
     test_steps = 3
 
     def adapt(self, objective, params, support, steps=None):
-        assert steps == 3
+        assert steps is None, "as many as in the test"
         return {"seen": support.x}
 
     def prior(self, objective, params, ways):
