@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 from comparison_records import record, write
-from metagen.compare.page import csv_of, inert, samples_of
+from metagen.comparison.page import csv_of, inert, samples_of
 from PIL import Image
 
 from metagen.cli.main import run
