@@ -37,6 +37,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 """Of which packages a configuration may name classes, and of which kinds."""
 FUNCTIONS = ("metagen.models", "metagen.learners")
 """Of which packages it may name functions, too."""
+UNSAFE = ("torchvision.datasets.lsun",)
+"""What unpickles a file of the folder that it is given."""
 KEYWORDS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
 """What is said of a call, beside its arguments."""
 
@@ -145,6 +147,8 @@ def _below(name: str, packages: Sequence[str]) -> bool:
 
 def _harmless(target: Any) -> bool:
     home = _home(target)
+    if _below(home, UNSAFE):
+        return False
     if inspect.isclass(target):
         return any(_below(home, [place]) and issubclass(target, kinds) for place, kinds in CLASSES.items())
     return inspect.isfunction(target) and "." not in target.__qualname__ and _below(home, FUNCTIONS)
