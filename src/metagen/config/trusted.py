@@ -3,9 +3,9 @@
 import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
-import hydra.utils
 import lightning as L
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
@@ -59,7 +59,7 @@ def resolve(name: Any, where: str) -> Any:
     if not isinstance(name, str) or not _below(name, [*CLASSES, *trusted]):
         raise _refused(name, where)
     try:
-        target = hydra.utils.get_object(name)
+        target = _located(name)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise MetagenError(f"{where}._target_={name}: cannot be imported ({reason})") from error
@@ -134,6 +134,21 @@ def targets(node: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from targets(value, f"{where}[{index}]")
+
+
+def _located(name: str) -> Any:
+    """Return what a dotted name stands for, importing the modules on the way.
+
+    Hydra's function of this kind prints the trace of a failure.
+    """
+    path, *rest = name.split(".")
+    found: Any = import_module(path)
+    for part in rest:
+        path = f"{path}.{part}"
+        if inspect.ismodule(found) and not hasattr(found, part):
+            import_module(path)
+        found = getattr(found, part)
+    return found
 
 
 def _home(target: Any) -> str:
