@@ -1,6 +1,7 @@
 """The console: what the command line shows, and how it reads options."""
 
 import argparse
+import logging
 import re
 import sys
 from typing import NoReturn
@@ -24,6 +25,14 @@ def printable(text: str, keep: str = "") -> str:
         keep: characters of this kind that stay, such as the end of a line.
     """
     return STEERING.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+class PrintableRecord(logging.LogRecord):
+    """A message of the log in which nothing steers the terminal, whatever files and folders it names."""
+
+    def getMessage(self) -> str:  # noqa: N802
+        """Return the message."""
+        return printable(super().getMessage(), keep="\n\t")
 
 
 def echo(text: str) -> None:

@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 from comparison_records import record, write
-from metagen.compare.page import csv_of, inert, samples_of
 from PIL import Image
 
 from metagen.cli.main import run
+from metagen.comparison.page import csv_of, inert, samples_of
 from metagen.report.tables import comparison_table, markdown
 
 NAME = "<img src=x onerror=alert(1)>\x1b[2J|[a](javascript:b)`c`\nd"

@@ -131,9 +131,8 @@ def test_an_interpolation_in_a_saved_configuration(place, value, way, sent, caps
     unfinished(way)
     code = run(way)
     shown = capsys.readouterr()
-    if place == "overrides" or way[0] in ("reproduce", "train"):
-        assert code == 1
-        assert "asks for ${oc." in shown.err
+    assert code == 1
+    assert "asks for ${oc." in shown.err
     assert "hidden" not in shown.out + shown.err
     assert not Path("taken").exists()
 
@@ -262,6 +261,8 @@ def test_what_a_sweep_that_was_sent_may_run(sweep):
     [
         {"task": "instantiate"},
         {"task": "--resume"},
+        {"run": "+hydra.job_logging={}"},
+        {"task": "evaluate", "run": "-m"},
         {"jobs": [{"number": "../x", "folder": "0", "overrides": []}]},
         {"jobs": [{"number": 0, "folder": "../x", "overrides": []}]},
         {"jobs": [{"number": 0, "folder": "/tmp/x", "overrides": []}]},
@@ -277,14 +278,15 @@ def test_a_sweep_that_was_sent_is_refused(fields, sweep, capsys):
     assert sorted(root.rglob("*")) == before
 
 
-def test_a_record_of_a_job_that_is_none(sweep):
+def test_a_record_of_a_job_that_is_none(sweep, caplog):
     job = sweep.jobs[0]
     sweep.write_record(job, JobRecord("failed", "it broke", 1.0, 2.0, "host", None, 3))
     assert sweep.record(job).threads == 3
     for text in ("[]", "{", '{"state": 3}', '{"threads": "3; x"}', '{"other": 1}', "[" * 100_000):
         (sweep.root / "jobs" / "0.json").write_text(text)
-        with pytest.raises(MetagenError, match="cannot be read"):
-            sweep.record(job)
+        assert sweep.record(job).state == "lost"
+        assert "cannot be read" in caplog.text
+        caplog.clear()
 
 
 def test_jobs_do_not_import_from_their_working_directory(sweep, tmp_path):
@@ -358,10 +360,7 @@ def test_a_configuration_without_end(kind, name, way, sent, capsys, quick):  # n
     else:
         path.symlink_to("/dev/zero")
     unfinished(way)
-    if name == "config" and way[0] in ("evaluate", "generate"):
-        assert run(way) == 0, "it is not read"
-    else:
-        assert fails(way, capsys, "") == 1
+    assert fails(way, capsys, "") == 1
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "deep"])
@@ -490,3 +489,43 @@ def test_warnings_do_not_steer_the_terminal(sent, caplog):  # noqa: F811
     saved_overrides(path)
     assert "\\x1b[2J" in caplog.text
     assert "\x1b" not in caplog.text
+
+
+def test_the_log_does_not_steer_the_terminal(tmp_cwd, capsys):
+    from metagen.console import PrintableRecord
+
+    record = PrintableRecord("name", 30, "file", 1, "%s\n", ("\x1b[2J",), None)
+    assert record.getMessage() == "\\x1b[2J\n"
+
+
+def test_a_class_that_unpickles_is_refused():
+    pytest.importorskip("torchvision")
+    for name in ("torchvision.datasets.LSUN", "torchvision.datasets.lsun.LSUNClass"):
+        with pytest.raises(MetagenError, match="METAGEN_ALLOW"):
+            instantiate({"_target_": name, "root": "."}, "data.dataset")
+
+
+def test_choices_that_were_saved_name_no_file_elsewhere(tmp_path):
+    from metagen.config.tree import conf_dir
+    from metagen.config.tuned import tuned
+
+    (tmp_path / "bomb.yaml").write_text("seed: 1\n")
+    way = os.path.relpath(tmp_path / "bomb", conf_dir() / "experiment")
+    choices = {"experiment@_global_": way, "experiment": "x"}
+    assert tuned(choices, {"seed": 1}, []) == {}
+
+
+def test_a_cache_in_a_strangers_folder_does_not_hang(tmp_path, quick):
+    from metagen.data import cache
+    from metagen.data.digits import Digits
+
+    bank = Digits(cache=str(tmp_path)).load()
+    (pointer,) = (tmp_path / "banks").glob("*.json")
+    (file,) = (tmp_path / "banks").glob("*.bank")
+    for path in (pointer, file):
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        assert Digits(cache=str(tmp_path)).load().sha256 == bank.sha256
+        assert cache.pointed(pointer)["bank"] == file.name
+        assert path.read_bytes() == content or path == pointer

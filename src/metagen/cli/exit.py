@@ -1,17 +1,19 @@
 """Exit codes, and the one line that an error prints."""
 
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
 
-from metagen.console import printable
+from metagen.console import PrintableRecord, printable
 from metagen.errors import MetagenError
 from metagen.training import signals
 
 
 def exit_code(job: Callable[[], int]) -> int:
     """Return the exit code of ``job``; an error goes to stderr in one line."""
+    logging.setLogRecordFactory(PrintableRecord)
     try:
         return job()
     except KeyboardInterrupt:

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from metagen.config.flat import flatten
 from metagen.config.overrides import key_of
 from metagen.config.tree import conf_dir
+from metagen.reading import read_yaml
 
 
 class Source(NamedTuple):
@@ -85,10 +84,12 @@ def line(
 def _keys(source: Source, choices: Mapping[str, Any], places: Sequence[str | Path]) -> list[str]:
     """Return the keys that a file sets; a model's file also names the class whose size it is."""
     name = Path(source.line.partition("@")[0], f"{choices.get(source.line)}.yaml")
+    if ".." in name.parts or name.is_absolute():
+        return []  # a saved choice may name any place
     path = next((Path(place, name) for place in (conf_dir(), *places) if Path(place, name).is_file()), None)
     if path is None:
         return []
-    keys = flatten(OmegaConf.to_container(OmegaConf.load(path)), source.package)
+    keys = flatten(read_yaml(path) or {}, source.package)
     return [key for key in keys if not (source.group == "model" and key.endswith("_target_"))]
 
 

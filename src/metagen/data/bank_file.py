@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from metagen.data.bank import Bank
+from metagen.reading import opened
 
 _MARK = b"METAGEN\2"
 _END = struct.Struct("<Q8s")
@@ -105,7 +106,7 @@ def read(path: Path, check: bool | None = None) -> Bank:
 def describe(path: Path) -> dict[str, Any]:
     """Return name, names, shape and checksums of a bank's file without reading its images."""
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with opened(path) as file:
         file.seek(max(0, size - _END.size))
         tail = file.read()
         length, mark = _END.unpack(tail) if len(tail) == _END.size else (0, b"")

@@ -14,6 +14,7 @@ from metagen.data.bank import Bank
 from metagen.data.bank_file import Stream, UnwritableError
 from metagen.errors import MetagenError
 from metagen.files import write_json
+from metagen.reading import read_json
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 2
@@ -49,7 +50,7 @@ def cached(folder: Path, name: str, key: str | None, place: str, stream: Callabl
     pointer = banks / f"{key}.json"
     try:
         if key is not None and pointer.exists():
-            return bank_file.read(banks / json.loads(pointer.read_text())["bank"])
+            return bank_file.read(banks / Path(read_json(pointer)["bank"]).name)
     except Exception as error:  # whatever is wrong with it, the sources are at hand
         _LOG.warning("cache %s is not used and will be rebuilt: %s", pointer, error)
     try:
@@ -100,7 +101,7 @@ def _point(banks: Path, key: str, place: str, bank: str) -> None:
 def pointed(path: Path) -> dict[str, str]:
     """Return bank and place of a file that names a bank; nothing where it is damaged."""
     try:
-        entry = json.loads(path.read_text())
+        entry = read_json(path)
         return {"bank": str(entry["bank"]), "place": str(entry["place"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, MetagenError):
         return {}

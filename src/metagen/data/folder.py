@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from metagen.console import printable
 from metagen.data import photographs, user_pictures
 from metagen.data.bank import Bank
 from metagen.data.bank_file import Labelled, Stream
@@ -157,7 +158,13 @@ class Folder(Dataset):
         """Yield the images class by class, decoded in several threads."""
         files, bad, kept = self.files(), [], []
         with ThreadPoolExecutor() as pool:
-            bar = tqdm(total=len(files), desc=f"reading {self.name}", unit="image", disable=None, leave=False)
+            bar = tqdm(
+                total=len(files),
+                desc=f"reading {printable(self.name)}",
+                unit="image",
+                disable=None,
+                leave=False,
+            )
             for some in _batched(files, _TOGETHER):
                 results = list(pool.map(self._read, some))
                 bar.update(len(some))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 from tqdm import tqdm
 
+from metagen.console import printable
 from metagen.data import bank_file, photographs
 from metagen.data import cache as caches
 from metagen.data.bank import Bank
@@ -88,7 +89,7 @@ class TorchDataset(Dataset):
         names, numbers = _named(self.parts[0], np.concatenate(labels))
         held = np.repeat([False, True][: len(labels)], [len(each) for each in labels])
         order = np.argsort(numbers, kind="stable")
-        bar = tqdm(order, desc=f"reading {self.name}", unit="image", disable=None, leave=False)
+        bar = tqdm(order, desc=f"reading {printable(self.name)}", unit="image", disable=None, leave=False)
         yield from _stacked(self._image(int(row)) for row in bar)
         return Labelled(torch.from_numpy(numbers[order]), names, torch.from_numpy(held[order]))
 

@@ -1,11 +1,11 @@
 """The result of a run: its folder, its record, and its metrics as a table."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError
+from metagen.reading import read_json
 from metagen.report.rows import Rows
 
 
@@ -29,7 +29,7 @@ class Result:
         """
         path = Path(folder) / "metrics.json"
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
         except (OSError, ValueError) as error:
             raise MetagenError(f"{path} cannot be read ({error}): name a run that came to its end") from error
         if not isinstance(record, dict) or "metrics" not in record:

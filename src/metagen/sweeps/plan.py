@@ -128,6 +128,8 @@ class Sweep:
             raise TypeError("overrides that are no lists of words")
         if self.task not in TASKS or not isinstance(self.cwd, str) or not isinstance(self.study, str | None):
             raise ValueError(f"the task {self.task!r}" if self.task not in TASKS else "no cwd or study")
+        if self.run is not None and (self.task != "evaluate" or not Path(self.run).is_absolute()):
+            raise ValueError(f"the run {self.run!r}")  # it is a word of the jobs' command lines
         for job in self.jobs:
             check_job_folder(job)
         return self
@@ -140,8 +142,11 @@ class Sweep:
 
     def with_jobs(self, jobs: list[Job]) -> "Sweep":
         """Return the plan with ``jobs`` in it; one of a number that is there takes its place."""
-        for job in jobs:
-            check_job_folder(job)
+        try:
+            for job in jobs:
+                check_job_folder(job)
+        except ValueError as error:
+            raise MetagenError(f"hydra.sweep.subdir: {error}; let it name a folder within") from error
         numbers = {job.number for job in jobs}
         kept = [job for job in self.jobs if job.number not in numbers]
         return replace(self, jobs=sorted([*kept, *jobs], key=lambda job: job.number))
