@@ -529,3 +529,14 @@ def test_a_cache_in_a_strangers_folder_does_not_hang(tmp_path, quick):
         assert Digits(cache=str(tmp_path)).load().sha256 == bank.sha256
         assert cache.pointed(pointer)["bank"] == file.name
         assert path.read_bytes() == content or path == pointer
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("size: 28", "size: {}"), ("size: 28", "x: 28"), ("seed: 0", "seed: ../x")]
+)
+def test_a_configuration_with_odd_values_gets_one_line(old, new, sent, capsys):  # noqa: F811
+    path = sent / ".hydra" / "config.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert fails(WAYS[2], capsys, "") == 1

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from metagen.config.compose import resolved
+from metagen.config.schema import check
 from metagen.core.episode import Params, Shots
 from metagen.data.user_pictures import read_image
 from metagen.errors import MetagenError
@@ -54,8 +55,13 @@ class Trained:
         self.folder = Path(run)
         checkpoint = best_checkpoint(self.folder)
         self.config = resolved(reopen(self.folder, overrides, start=False).config)
+        check(self.config)
         self.kind = str(self.config["task"].get("kind", "classify"))
-        self.size = int(self.config["data"]["size"])
+        self.size = self.config["data"].get("size")
+        if not isinstance(self.size, int) or self.size < 1:
+            raise MetagenError(
+                f"{run}: data.size={self.size}: expected the side of an image; name another run"
+            )
         experiment = build_experiment(self.config, _classes(checkpoint)).eval()
         load_checkpoint(experiment, checkpoint)
         self.learner, self.objective = experiment.learner, experiment.objective
