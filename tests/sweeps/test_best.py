@@ -11,7 +11,7 @@ from metagen.sweeps.best import write_experiment
 TRIALS = [
     ["learner=maml", "learner.rule.rate=0.3"],
     ["experiment=mnist_holdout", "learner=reptile", "optimizer.lr=0.2", "task.augment=[]"],
-    ["learner=chain", "learner.second.rule.rate=0.02", "experiment=quickstart"],
+    ["learner=chain", "learner.rule.rate=0.02", "experiment=quickstart"],
     ["experiment=omniglot_start", "model=flow", "model.maps=5", "metric=[fid]", "data@test_data=mnist"],
     ["experiment=omniglot_to_mnist", "model=flow", "learner=amortized", "size=gpu", "optimizer.lr=0.1"],
 ]
