@@ -112,7 +112,8 @@ def test_every_argument_stands_in_the_yaml(group):
         cfg = composed(f"metric=[{choice}]") if group == "metric" else composed(f"{group}={choice}")
         tree = cfg.metrics if group == "metric" else cfg[group]
         for node in nodes(OmegaConf.to_container(tree, resolve=False)):
-            wanted = set(inspect.signature(get_object(node["_target_"])).parameters)
+            parameters = inspect.signature(get_object(node["_target_"])).parameters.values()
+            wanted = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
             # A part that is left out, such as rule: null in the defaults, is no key of what was composed.
             optional = {"rule"} if node["_target_"].endswith(".MetaLearner") else set()
             absent = wanted - set(node) - optional

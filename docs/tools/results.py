@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metagen.config import renamed
+from metagen.config.overrides import key_of
 from metagen.report.tables import comparison_table
 from tools.figures import RESULTS, duration
 from tools.plots import adaptation_plot
@@ -29,8 +31,9 @@ def load(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 
 def overrides(record: Mapping[str, Any]) -> list[str]:
-    """Return the overrides of a run that are part of what it measured."""
-    return [word for word in record.get("overrides", []) if word.lstrip("+~").split("=")[0] not in LOCAL]
+    """Return the overrides of a run that are part of what it measured, in today's names."""
+    words = renamed.overrides(record.get("overrides", []))
+    return [word for word in words if key_of(word) not in LOCAL]
 
 
 def experiment(name: str, record: Mapping[str, Any]) -> str:

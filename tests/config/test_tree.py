@@ -1,11 +1,15 @@
 """The files of ``conf``: each says something of its own, and what an experiment's folder holds is read."""
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import choices, composed
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from metagen.config.help import overview
 from metagen.config.schema import check
 from metagen.config.tree import conf_dir
 
@@ -95,3 +99,40 @@ def test_the_command_line_wins_over_what_was_tuned(key):
 def test_the_command_line_wins_over_a_size():
     cfg = composed("experiment=omniglot_to_mnist", "model=flow", "size=gpu", "model.maps=3", "task.batch=5")
     assert (cfg.model.maps, cfg.model.features, cfg.task.batch, cfg.task.val_episodes) == (3, 128, 5, 20)
+
+
+@pytest.mark.parametrize("experiment", [None, "omniglot_start", "omniglot_nll_vae", "supervised_basenet"])
+def test_metrics_are_chosen_by_their_names(experiment):
+    """In place of those of the task and of the experiment, one or many, and added to."""
+    before = [f"experiment={experiment}"] if experiment else []
+    assert list(composed(*before, "metric=[recognised,coverage]").metrics) == ["recognised", "coverage"]
+    assert list(composed(*before, "metric=fid").metrics) == ["fid"]
+    usual = list(composed(*before).metrics)
+    assert list(composed(*before, "+metric=kid").metrics) == [*usual, "kid"]
+
+
+def test_a_task_has_its_metrics_and_an_experiment_another_choice():
+    assert next(iter(composed("task=classify", "model=conv4").metrics)) == "accuracy"
+    assert list(composed("task=supervised").metrics) == ["accuracy", "cross_entropy"]
+    assert list(composed("experiment=omniglot_nll").metrics) == ["negative_elbo"]
+
+
+def test_sweeps_over_metrics_learners_and_sizes_split_into_choices():
+    words = ["metric=[fid],[recognised,kid]", "learner=reptile,transfer", "size=cpu,gpu"]
+    parsed = OverridesParser.create().parse_overrides(words)
+    jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
+    found = [composed("experiment=mnist_figr", *job) for job in jobs]
+    assert len(jobs) == 8
+    assert {tuple(cfg.metrics) for cfg in found} == {("fid",), ("recognised", "kid")}
+    assert {(cfg.task.batch, cfg.model.channels) for cfg in found} == {(1, 16), (8, 16), (4, 32)}
+
+
+def test_help_shows_the_choices_and_nothing_that_follows_from_them():
+    text = overview(["experiment=mnist_holdout", "learner=reptile"])
+    assert "learner.rule.rate=0.0003" in text
+    assert "optimizer.lr=0.5" in text
+    groups = re.findall(r"^  (\w+): ", text, re.M)
+    assert {"experiment", "metric", "size"} <= set(groups)
+    assert "family" not in groups
+    line = next(line for line in text.splitlines() if line.startswith("  experiment: "))
+    assert "/" not in line

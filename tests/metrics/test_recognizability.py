@@ -65,10 +65,10 @@ def test_what_cannot_be_measured_is_undefined_or_refused():
 def test_the_prototype_may_be_the_image_that_was_seen():
     strange = outcome(drawings(2, M), query=drawings(1, Q).roll(1, 0))
     assert Recognizability()(strange) == 0
-    assert Recognizability("support")(strange) == 100
+    assert Recognizability(prototype="support")(strange) == 100
     assert Recognizability("real", "support")(strange) == 0, "real ones are held against it, too"
     with pytest.raises(MetagenError, match="prototype=seen: expected unseen or support"):
-        Recognizability("seen")
+        Recognizability(prototype="seen")
 
 
 def test_copies_are_not_original_and_real_drawings_are():

@@ -50,7 +50,8 @@ def check(config: Mapping[str, Any]) -> None:
         if key not in known:
             raise MetagenError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
         if key in GLOBALS and not fits(value, GLOBALS[key]):
-            raise MetagenError(f"{key}={value}: expected {describe(GLOBALS[key])}")
+            close = nearest(str(value), words_of(GLOBALS[key]))
+            raise MetagenError(f"{key}={value}: expected {describe(GLOBALS[key])}{close}")
         if key in REQUIRED and not (isinstance(value, Mapping) and "_target_" in value):
             raise MetagenError(
                 f"{key}: expected a node with a _target_, the class of the {key}, but got {value}"
@@ -86,7 +87,8 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
                 f"(it takes {', '.join(parameters)})"
             )
         if not fits(value, hints.get(key, Any)):
-            raise MetagenError(f"{path}.{key}={value}: expected {describe(hints[key])}")
+            close = nearest(str(value), words_of(hints[key]))
+            raise MetagenError(f"{path}.{key}={value}: expected {describe(hints[key])}{close}")
     if not node.get("_partial_", False):
         required = [
             n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
@@ -146,3 +148,11 @@ def describe(hint: Any) -> str:
         type(None): "null",
     }
     return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def words_of(hint: Any) -> list[str]:
+    """Return the words that an annotation lists, at any depth of unions."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return [arg for arg in args if isinstance(arg, str)]
+    return [word for arg in args for word in words_of(arg)]

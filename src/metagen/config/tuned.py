@@ -81,15 +81,25 @@ def line(
     return f"tuned for {', '.join(names)} in {choices['experiment']}: {said}"
 
 
-def _keys(source: Source, choices: Mapping[str, Any], places: Sequence[str | Path]) -> list[str]:
-    """Return the keys that a file sets; a model's file also names the class whose size it is."""
+def layers(choices: Mapping[str, Any], places: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
+    """Return what the files for these choices set, one after the other, as configurations."""
+    return [layer for source in SOURCES if (layer := _layer(source, choices, places))]
+
+
+def _layer(source: Source, choices: Mapping[str, Any], places: Sequence[str | Path]) -> dict[str, Any]:
     name = Path(source.line.partition("@")[0], f"{choices.get(source.line)}.yaml")
     if ".." in name.parts or name.is_absolute():
-        return []  # a saved choice may name any place
+        return {}  # a saved choice may name any place
     path = next((Path(place, name) for place in (conf_dir(), *places) if Path(place, name).is_file()), None)
     if path is None:
-        return []
-    keys = flatten(read_yaml(path) or {}, source.package)
+        return {}
+    plain = {str(key): value for key, value in (read_yaml(path) or {}).items()}
+    return {source.package: plain} if source.package else plain
+
+
+def _keys(source: Source, choices: Mapping[str, Any], places: Sequence[str | Path]) -> list[str]:
+    """Return the keys that a file sets; a model's file also names the class whose size it is."""
+    keys = flatten(_layer(source, choices, places))
     return [key for key in keys if not (source.group == "model" and key.endswith("_target_"))]
 
 
