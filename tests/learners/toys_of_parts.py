@@ -129,8 +129,8 @@ def compose(start, rule, adapts, gradient, meta_loss):
 
 def bound(model, *parts):
     """Learner and objective in float64; raises MetagenError where they do not fit."""
-    learner = compose(*parts)
     torch.manual_seed(0)
+    learner = compose(*parts)
     objective = Objective(MODELS[model]().double())
     learner.bind(objective, CLASSES)
     return learner.double(), objective

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from metagen.core.episode import Episode, Params, Shots
@@ -151,13 +152,14 @@ class Learner(nn.Module):
         state = over(lambda support: self.begin(objective, params, support, now))(support)
         done = 0
         for stop in stops:
-            if stop > done:
-                state = over(
-                    lambda state, support, steps=range(done, stop): self.advance(
-                        objective, params, state, support, steps, now
-                    )
-                )(state, support)
-                done = stop
+            # One by one where no graph needs them together: then no state outlives its turn.
+            for steps in _parts(range(done, stop), len(range(done, stop)) if torch.is_grad_enabled() else 1):
+
+                def advance(state: State, support: Shots, steps: range = steps) -> State:
+                    return self.advance(objective, params, state, support, steps, now)
+
+                state = over(advance)(state, support)
+            done = max(done, stop)
             yield state
 
     def adapt(
@@ -176,3 +178,9 @@ class Learner(nn.Module):
     def meta_loss(self, objective: Objective, params: Params, episode: Episode, now: int = 0) -> Tensor:
         """Return L(U(theta; support); query), the loss of one task, a scalar."""
         return objective.query_loss(self.adapt(objective, params, episode.support, now=now), episode)
+
+
+def _parts(steps: range, size: int) -> Iterator[range]:
+    """Yield ``steps`` in parts of ``size``."""
+    for first in range(steps.start, steps.stop, max(size, 1)):
+        yield range(first, min(first + size, steps.stop))

@@ -77,10 +77,12 @@ class Evaluation:
             self._flops = adaptation_flops(learner, objective, params, _take(batch.support, 0))
         clock, spent = time.perf_counter(), 0.0
         path = learner.path(objective, params, batch.support, list(self.values), over=over)
-        for step, state in zip(self.values, path, strict=True):
+        for step in self.values:
+            state = next(path)
             spent += time.perf_counter() - clock
             self._seconds[step] += spent
             self._measure(step, objective, params, state.params, batch, over)
+            del state  # or it would be kept while the path goes on
             clock = time.perf_counter()
         self._episodes += batch.classes.shape[0]
         if self.likelihood is not None:
