@@ -52,7 +52,10 @@ class LowRankAdapters(Adapts):
         self.start = nn.ParameterDict()
 
     def bind(self, objective: Objective) -> Params:
-        """Find the layers and create the starting points of their factors."""
+        """Find the layers and create the starting points of their factors.
+
+        Bound once more to the same model, it keeps them.
+        """
         model, params = objective.model, objective.params()
         elsewhere = {*matching(params, model.encoder), *model.per_class}
         wanted = set(matching(params, self.patterns)) - elsewhere
@@ -64,12 +67,21 @@ class LowRankAdapters(Adapts):
                 f"than factors of rank {self.rank}: use a smaller learner.adapts.rank, or learner.adapts=all"
             )
         self.fixed = tuple(n for n in params if n not in elsewhere)
-        self.start = nn.ParameterDict()
-        for layer in self.layers:
-            like = params[layer.weight]
-            self.start[slug(f"{layer.weight}.U")] = nn.Parameter(like.new_zeros(layer.outputs, self.rank))
-            normal = torch.randn(layer.inputs, self.rank).to(like)
-            self.start[slug(f"{layer.weight}.V")] = nn.Parameter(normal)
+        shapes = {
+            slug(f"{layer.weight}.{factor}"): (size, self.rank)
+            for layer in self.layers
+            for factor, size in (("U", layer.outputs), ("V", layer.inputs))
+        }
+        if {name: tuple(p.shape) for name, p in self.start.items()} != shapes:
+            like = next(iter(params.values()))
+            self.start = nn.ParameterDict(
+                {
+                    name: nn.Parameter(
+                        like.new_zeros(shape) if name.endswith("U") else torch.randn(shape).to(like)
+                    )
+                    for name, shape in shapes.items()
+                }
+            )
         factors = {f"{x.weight}.{f}": self._start(x, f) for x in self.layers for f in "UV"}
         self.names = (*factors, *self.tables)
         return {**factors, **{n: params[n][:1] for n in self.tables}}

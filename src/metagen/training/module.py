@@ -90,10 +90,16 @@ class Experiment(L.LightningModule):
 
         def widest() -> int:
             if shape not in self._widths:
-                query = tree_map(lambda leaf: leaf[:1], batch.query)
+                first = tree_map(lambda leaf: leaf[:1], batch)
                 params = self.objective.for_ways(self.objective.params(), shape[0])
+                reads = getattr(self.model, "needs_memory", False)
+
+                def loss(episode: Episode) -> Tensor:
+                    seen = self.learner.begin(self.objective, params, episode.support).params if reads else {}
+                    return self.objective.loss({**params, **seen}, episode.query)
+
                 # As in training: a loss with a gradient inside refuses to be measured without tasks.
-                self._widths[shape] = width(lambda: self.over(partial(self.objective.loss, params))(query))
+                self._widths[shape] = width(lambda: self.over(loss)(first))
             return self._widths[shape]
 
         return plan(tasks, self.device, self.chunk, self.workers, widest)
