@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metagen.functional.vectorize import gradient
 from metagen.models.layers import Conv2d
 from metagen.models.resample import ENLARGED, affine, sharply
 
@@ -84,9 +85,9 @@ class Deformation(nn.Module):
         first, second = torch.zeros_like(z), torch.zeros_like(z)
         for i in range(steps):
             level = 0 if 3 * i < steps else len(BLURS) - 1
-            gradient = torch.func.grad(lambda z, level=level: self.energy(z, a[level], b[level]).sum())(z)
-            first = 0.8 * first + 0.2 * gradient
-            second = 0.95 * second + 0.05 * gradient.square()
+            slope = gradient(lambda z, a, b: self.energy(z, a, b).sum(), z, a[level], b[level])
+            first = 0.8 * first + 0.2 * slope
+            second = 0.95 * second + 0.05 * slope.square()
             mean, size = first / (1 - 0.8 ** (i + 1)), (second / (1 - 0.95 ** (i + 1))).sqrt()
             z = z - rate * (1 - i / steps) * mean / (size + 1e-6)
         return z
