@@ -190,11 +190,21 @@ def test_draw_adapt_and_save(visitor):
 
 
 def test_the_sliders_change_what_is_shown(visitor):
+    from playwright.sync_api import TimeoutError as Late
+
     visitor.draw(0, CROSS)
-    for label, number in (("Adaptation steps", "2"), ("New images", "3")):
-        visitor.page.get_by_label(f"number input for {label}").fill(number)
-        visitor.page.keyboard.press("Tab")
-    visitor.page.wait_for_function("document.querySelectorAll('.mg-new').length == 9")
+    shown = "document.querySelectorAll('.mg-new').length == 9"
+    for attempt in range(3):
+        # A number that is typed while the page is still being laid out may go unheard on a busy machine.
+        for label, number in (("Adaptation steps", "2"), ("New images", "3")):
+            field = visitor.page.get_by_label(f"number input for {label}")
+            for typed in (("5", number) if attempt else (number,)):
+                field.fill(typed)
+                visitor.page.keyboard.press("Tab")
+        with suppress(Late):
+            visitor.page.wait_for_function(shown, timeout=20_000)
+            break
+    assert visitor.page.evaluate(shown)
     visitor.page.wait_for_function("document.querySelectorAll('.mg-steps th').length == 4")
 
 
