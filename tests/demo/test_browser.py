@@ -198,7 +198,7 @@ def test_the_sliders_change_what_is_shown(visitor):
         # A number that is typed while the page is still being laid out may go unheard on a busy machine.
         for label, number in (("Adaptation steps", "2"), ("New images", "3")):
             field = visitor.page.get_by_label(f"number input for {label}")
-            for typed in (("5", number) if attempt else (number,)):
+            for typed in ("5", number) if attempt else (number,):
                 field.fill(typed)
                 visitor.page.keyboard.press("Tab")
         with suppress(Late):

@@ -157,7 +157,6 @@ class MetaLoss(nn.Module):
         surrogate: whether only its gradient has a meaning, not its value.
         unrolls: whether it differentiates the inner steps.
         at_the_end: whether it goes by the end of the steps alone.
-        every_step: whether every step has its loss throughout meta-training.
         moves_start: whether it trains the start without that.
         lowers: what mixed precision may lower.
     """

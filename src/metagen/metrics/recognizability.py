@@ -91,9 +91,9 @@ class Originality(Metric):
     .. math:: \operatorname{mean}_n \frac{\operatorname{mean}_m \|f(s_{nm}) - f(\text{support}_{n1})\|}
               {\operatorname{mean}_q \|f(\text{query}_{nq}) - f(\text{support}_{n1})\|}
 
-    0: copies; 1: as far from it as other real images of the class (Boutin et al.: *Diffusion models as
-    artists: are we closing the gap between humans and machines?*, ICML 2023, who draw recognizability over
-    it). NaN for samples that are not finite.
+    0: copies; 1: as far from it as other real images of the class (Boutin et al.:
+    *Diffusion models as artists: are we closing the gap between humans and machines?* ICML 2023, who draw
+    recognizability over it). NaN for samples that are not finite.
     """
 
     name = "originality"
