@@ -191,6 +191,28 @@ def test_full_disk_is_a_warning_and_leaves_nothing(tmp_path, caplog):
     assert list((tmp_path / "banks").iterdir()) == []
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from data_samples import toy_bank
+from metagen.data import cache
+def read():
+    yield toy_bank(held=2).images[:3]
+    os.kill(os.getpid(), signal.SIGKILL)
+cache.cached(Path(sys.argv[1]), "toy", "key", "here", read)
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_start(tmp_path):
+    where = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=where)
+    assert done.returncode == -signal.SIGKILL
+    left = list((tmp_path / "banks").iterdir())
+    assert len(left) == 1, "half a bank, under a temporary name"
+    assert same(load(tmp_path, Reader()), toy_bank(held=2))
+    assert sorted(path.suffix for path in (tmp_path / "banks").iterdir()) == [".bank", ".json"]
+
+
 def test_errors_of_the_source_are_not_hidden(tmp_path):
     def read():
         yield toy_bank().images[:3]

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from metagen.data import bank_file
 from metagen.data.bank import Bank
 from metagen.data.bank_file import Stream, UnwritableError
 from metagen.errors import MetagenError
-from metagen.files import write_json
+from metagen.files import scratch, write_json
 from metagen.reading import read_json
 
 _LOG = logging.getLogger(__name__)
@@ -61,23 +60,19 @@ def cached(folder: Path, name: str, key: str | None, place: str, stream: Callabl
 
 
 def _stored(banks: Path, name: str, key: str | None, place: str, stream: Stream) -> Bank:
-    """Write a bank under a temporary name, give it that of its content, and map it."""
+    """Write a bank in a folder of its own, move it to the name of its content, and map it."""
     try:
         banks.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=banks, prefix=f".{name}-", suffix=".tmp")
+        with scratch(banks, name) as partial:
+            path = partial / "bank"
+            with open(path, "wb", buffering=0) as file:  # a buffer would fail once more when it is closed
+                digest = bank_file.write(file, name, stream)
+            if key is None:
+                return bank_file.read(path)  # the mapping keeps what the name is taken from
+            target = banks / f"{name}-{digest[:16]}.bank"
+            os.replace(path, target)
     except OSError as error:
         raise UnwritableError(error.errno, error.strerror) from error
-    path = Path(temporary)
-    try:
-        os.close(handle)
-        with open(path, "wb", buffering=0) as file:  # a buffer would fail once more when it is closed
-            digest = bank_file.write(file, name, stream)
-        if key is None:
-            return bank_file.read(path)  # the mapping keeps what the name is taken from
-        target = banks / f"{name}-{digest[:16]}.bank"
-        os.replace(path, target)
-    finally:
-        path.unlink(missing_ok=True)
     _point(banks, key, place, target.name)
     return bank_file.read(target)
 

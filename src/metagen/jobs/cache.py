@@ -8,6 +8,7 @@ from typing import NamedTuple
 from metagen.data import bank_file
 from metagen.data import cache as caches
 from metagen.errors import MetagenError, nearest
+from metagen.files import clear_leftovers
 
 
 class Entry(NamedTuple):
@@ -25,13 +26,13 @@ def entries(cache: str | None, names: Sequence[str] = ()) -> list[Entry]:
         MetagenError: nothing has one of the names.
     """
     folder = caches.folder(cache)
+    clear_leftovers(folder / "banks")
     found = [_bank(path) for path in sorted(folder.glob("banks/*.bank"))]
     found += [Entry(path, "judge", "weights") for path in sorted(folder.glob("judge-*.pt"))]
     found += [
         Entry(path, path.stem.rpartition("-")[0], "of an older version")
         for path in sorted(folder.glob("*.npz"))
     ]
-    found += [Entry(path, "left over", "half written") for path in sorted(folder.glob("banks/.*.tmp"))]
     known = {entry.name for entry in found} | {entry.path.name for entry in found}
     for name in names:
         if name not in known:
