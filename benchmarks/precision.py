@@ -34,7 +34,7 @@ from torch import Tensor
 from metagen.config.tree import conf_dir
 from metagen.core.episode import Episode
 from metagen.errors import MetagenError
-from metagen.functional.autocast import LEVELS, Precision, full
+from metagen.functional.autocast import LEVELS, LowPrecision, full
 from metagen.functional.vectorize import tree_map
 from metagen.jobs.build import load_data
 from metagen.training.module import Experiment
@@ -109,7 +109,7 @@ def _narrow(node: dict[str, Any], width: int) -> dict[str, Any]:
     return node | {k: max(4, v // (4 * width) * 4) for k, v in wide.items()}
 
 
-def gradient(experiment: Experiment, batch: Episode, precision: Precision) -> Tensor:
+def gradient(experiment: Experiment, batch: Episode, precision: LowPrecision) -> Tensor:
     """Return a meta-gradient as one vector."""
     experiment.zero_grad()
     experiment.precision = precision
@@ -119,7 +119,11 @@ def gradient(experiment: Experiment, batch: Episode, precision: Precision) -> Te
 
 
 def trained(
-    experiment: Experiment, batch: Callable[[int], Episode], how: Precision, steps: int, judge: Precision
+    experiment: Experiment,
+    batch: Callable[[int], Episode],
+    how: LowPrecision,
+    steps: int,
+    judge: LowPrecision,
 ) -> float:
     """Return the loss on new episodes after training from the present weights, which stay as they are."""
     start = copy.deepcopy(experiment.state_dict())
@@ -137,7 +141,7 @@ def trained(
 
 
 def final(
-    experiment: Experiment, batch: Callable[[int], Episode], how: dict[str, Precision], seconds: float
+    experiment: Experiment, batch: Callable[[int], Episode], how: dict[str, LowPrecision], seconds: float
 ) -> dict[str, Any]:
     """Return the final metric of a training in float32 and as ``auto`` chooses, and that of the start."""
     steps = max(1, min(MOST_STEPS, int(SECONDS / seconds)))
@@ -164,7 +168,7 @@ def rows(
         if not experiment.learner.meta_trained:
             continue
         found: dict[str, Tensor] = {}
-        how = {parts: Precision(parts, dtype, device) for parts in LEVELS}
+        how = {parts: LowPrecision(parts, dtype, device) for parts in LEVELS}
         take = {parts: partial(_keep, found, parts, experiment, batches(0), how[parts]) for parts in LEVELS}
         row = {"model": model, "learner": learner, "auto": experiment.lowers}
         try:

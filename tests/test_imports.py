@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "report": set(),
     "evaluation": {"core", "data", "functional", "learners"},
     "runs": {"config", "report"},
-    "comparison": {"report", "runs"},
+    "comparison": {"config", "report", "runs"},
     "training": {"config", "core", "evaluation", "functional"},
     "jobs": {"config", "core", "data", "evaluation", "functional", "learners", "report", "runs", "training"},
     "sweeps": {"config", "report", "runs"},

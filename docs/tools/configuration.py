@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from hydra.utils import get_object
 
-from metagen.config import schema
+from metagen.config import keys, schema
 from metagen.config.tree import conf_dir
 
 HEAD = """\
@@ -65,7 +65,7 @@ def _keys_of(path: Path) -> str:
     config = yaml.load(text, yaml.BaseLoader)
     comments = _comments(text)
     rows = ["| key | default | type | |", "|:--|:--|:--|:--|"]
-    for key, hint in schema.GLOBALS.items():
+    for key, hint in keys.VALUES.items():
         about = comments.get(key, "")
         rows.append(f"| `{key}` | {_value(config.get(key))} | {schema.describe(hint)} | {_cell(about)} |")
     return "\n".join(rows)

@@ -44,9 +44,9 @@ def _messages(tree: ast.Module, module: str) -> Iterator[Message]:
     }
     for scope, node in _scoped(tree, module.rpartition(".")[2]):
         if isinstance(node, ast.Call) and _is_error(node.func, errors) and node.args:
-            known = {} if module.endswith(".explain") else functions
+            known = {} if module.endswith(".error_lines") else functions
             yield from (Message(module, scope, text) for text in _texts(node.args[0], known))
-        elif isinstance(node, ast.Return) and module.endswith(".explain") and node.value is not None:
+        elif isinstance(node, ast.Return) and module.endswith(".error_lines") and node.value is not None:
             # What explain makes of the errors of Hydra and the system are strings of their own.
             yield from (Message(module, scope, text) for text in _texts(node.value, {}))
 

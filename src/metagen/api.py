@@ -191,7 +191,7 @@ def _in_one_line(function: Callable[[], Any], words: Overrides = ()) -> Any:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from metagen.config.explain import explain
+    from metagen.config.error_lines import explain
 
     try:
         return function()

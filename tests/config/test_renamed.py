@@ -60,6 +60,7 @@ def test_a_saved_configuration_is_read_in_todays_names():
         "task": {"augment": [{"_target_": "metagen.data.augment.Warp", "images": 1}]},
     }  # fmt: skip
     new = renamed.config(saved)
+    assert new["task"]["augment"] == [{"_target_": "metagen.data.augment.RandomAffine", "images": 1}]
     assert new["metrics"]["coverage_real"] == {
         "_target_": "metagen.metrics.prdc.Coverage", "k": 3, "images": "real",
     }  # fmt: skip
@@ -67,7 +68,7 @@ def test_a_saved_configuration_is_read_in_todays_names():
         "_target_": "metagen.metrics.classification_accuracy_score.AugmentedScore", "count": 8,
     }  # fmt: skip
     assert new["judge"]["_target_"] == "metagen.evaluation.judge.Judge"
-    assert (new["judge"]["model"], new["task"]) == (saved["judge"]["model"], saved["task"])
+    assert new["judge"]["model"] == saved["judge"]["model"]
 
 
 def test_saved_overrides_are_read_in_todays_names():

@@ -7,8 +7,8 @@ import pytest
 from conftest import composed
 from omegaconf import OmegaConf
 
-from metagen.config.renamed import CHOICES
-from metagen.config.renamed_learners import key_of_today, learner_of_today
+from metagen.config import renamed
+from metagen.config.renamed_learners import key_of_today
 
 BEFORE = json.loads(Path(__file__).with_name("learners_of_before.json").read_text())
 """The node of each choice, as it was composed then."""
@@ -34,10 +34,12 @@ def agrees(old, today):
 
 @pytest.mark.parametrize("choice", BEFORE)
 def test_a_learner_of_before_is_todays_choice(choice):
-    today = OmegaConf.to_container(composed(f"learner={CHOICES.get(('learner', choice), choice)}").learner)
-    got = without_defaults(learner_of_today(BEFORE[choice]))
+    today = OmegaConf.to_container(
+        composed(f"learner={renamed.CHOICES.get(('learner', choice), choice)}").learner
+    )
+    got = without_defaults(renamed.config(BEFORE[choice]))
     assert agrees(got, without_defaults(today)), (got, today)
-    assert learner_of_today(today) == today, "one of today stays"
+    assert renamed.config(today) == today, "one of today stays"
 
 
 @pytest.mark.parametrize(

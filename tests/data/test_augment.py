@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from metagen.data import pixels
-from metagen.data.augment import Thicken, Warp
+from metagen.data.augment import RandomAffine, Thicken
 from metagen.errors import MetagenError
 from metagen.functional import rng
 
@@ -13,7 +13,7 @@ def images(seed=0):
     return torch.rand(3, 2, 4, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("kind", [Warp, Thicken])
+@pytest.mark.parametrize("kind", [RandomAffine, Thicken])
 def test_changes_depend_on_the_key_of_their_episode_alone(kind):
     x, change = images(), kind(per="image")
     out = change(x, KEYS)
@@ -24,7 +24,7 @@ def test_changes_depend_on_the_key_of_their_episode_alone(kind):
     assert out.max() <= 1
 
 
-@pytest.mark.parametrize("kind", [Warp, Thicken])
+@pytest.mark.parametrize("kind", [RandomAffine, Thicken])
 @pytest.mark.parametrize(("per", "same"), [("class", True), ("image", False)])
 def test_a_class_shares_its_change_or_each_image_has_its_own(kind, per, same):
     one = images()[:, :, :1].expand(3, 2, 4, 1, 28, 28)
@@ -35,14 +35,14 @@ def test_a_class_shares_its_change_or_each_image_has_its_own(kind, per, same):
 
 def test_no_spread_is_no_change():
     x = images()
-    torch.testing.assert_close(Warp(0, 0, 0, 0)(x, KEYS), x, atol=2e-5, rtol=0)
+    torch.testing.assert_close(RandomAffine(0, 0, 0, 0)(x, KEYS), x, atol=2e-5, rtol=0)
 
 
 def test_a_shift_is_a_shift():
     """A translation by whole pixels moves the image by them; scale > 1 shrinks the drawing."""
     x = torch.zeros(1, 1, 1, 1, 28, 28)
     x[..., 10:18, 10:18] = 1
-    out = Warp(0, 0, 0, 3.0)(x, KEYS[:1])
+    out = RandomAffine(0, 0, 0, 3.0)(x, KEYS[:1])
     torch.testing.assert_close(out.sum(), x.sum(), rtol=1e-3, atol=0)
     assert not torch.allclose(out, x)
 
@@ -56,7 +56,11 @@ def test_thicken_broadens_a_stroke_and_keeps_paper_white():
 
 
 def test_bad_arguments():
-    for bad in (lambda: Warp(turn=-1), lambda: Thicken(low=3, high=2), lambda: Warp(per="pixel")):
+    for bad in (
+        lambda: RandomAffine(turn=-1),
+        lambda: Thicken(low=3, high=2),
+        lambda: RandomAffine(per="pixel"),
+    ):
         with pytest.raises(MetagenError, match="augment"):
             bad()
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from metagen.data.augment import Thicken, Warp
+from metagen.data.augment import RandomAffine, Thicken
 from metagen.data.augment_photographs import ColorJitter, Crop, Flip, adjusted, turned
 from metagen.errors import MetagenError
 from metagen.functional import rng
 
 KEYS = rng.fold_in(rng.key(0), torch.arange(3))
-KINDS = [ColorJitter, Flip, Crop, Warp, Thicken]
+KINDS = [ColorJitter, Flip, Crop, RandomAffine, Thicken]
 
 
 def images(channels=3, seed=0):
@@ -28,7 +28,7 @@ def test_changes_depend_on_the_key_of_their_episode_alone(kind, channels):
     assert 0 <= out.min() <= out.max() <= 1
 
 
-@pytest.mark.parametrize("kind", [ColorJitter, Crop, Warp])
+@pytest.mark.parametrize("kind", [ColorJitter, Crop, RandomAffine])
 @pytest.mark.parametrize(("per", "same"), [("class", True), ("image", False)])
 def test_a_class_shares_its_change_or_each_image_has_its_own(kind, per, same):
     one = images()[:, :, :1].expand(3, 2, 4, 3, 12, 12)
@@ -98,8 +98,8 @@ def test_bad_arguments(bad):
 
 def test_a_warped_photograph_has_no_black_corners():
     white = torch.ones(3, 2, 4, 3, 12, 12)
-    assert Warp(0.5, per="image")(white, KEYS).min() < 0.5
+    assert RandomAffine(0.5, per="image")(white, KEYS).min() < 0.5
     for padding in ("border", "reflection"):
-        assert Warp(0.5, per="image", padding=padding)(white, KEYS).min() > 0.999
+        assert RandomAffine(0.5, per="image", padding=padding)(white, KEYS).min() > 0.999
     with pytest.raises(MetagenError, match="padding=mirror"):
-        Warp(padding="mirror")
+        RandomAffine(padding="mirror")

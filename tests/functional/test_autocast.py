@@ -15,7 +15,7 @@ from metagen.cli.main import run
 from metagen.config.schema import check as check_schema
 from metagen.errors import MetagenError
 from metagen.functional import grouped as ops
-from metagen.functional.autocast import LEVELS, Precision, ambient, check, full
+from metagen.functional.autocast import LEVELS, LowPrecision, ambient, check, full
 from metagen.functional.vectorize import loop, vmap
 from metagen.training.module import Experiment
 
@@ -31,7 +31,9 @@ def gradient(model, learner, parts, over=vmap, **how):
     """The meta-gradient of a narrow pair in float32, lowered to bf16 as ``parts`` says."""
     model, learner, _ = build_pair(model, learner)
     experiment = Experiment(model.float(), learner.float(), torch.optim.SGD, classes=8, **how)
-    experiment.precision = Precision(parts or experiment.lowers, torch.bfloat16 if parts != "full" else None)
+    experiment.precision = LowPrecision(
+        parts or experiment.lowers, torch.bfloat16 if parts != "full" else None
+    )
     experiment.over = over
     experiment.meta_loss(random_episodes(dtype=torch.float32)).backward()
     return torch.cat([p.grad.flatten() for p in experiment.parameters() if p.grad is not None])

@@ -11,7 +11,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.learners.hypernet import HyperNet
 from metagen.learners.meta_learner import MetaLearner
-from metagen.learners.modulations import Film
+from metagen.learners.modulations import FilmModulation
 from metagen.learners.readers import Encoder
 from metagen.learners.rules import Adam, Sgd
 from metagen.learners.schedules import Linear
@@ -82,7 +82,7 @@ def test_reptile_after_an_encoder_teaches_it_where_the_steps_arrive():
     assert reader.abs().max() > 1e-6, "the encoder learns"
 
 
-@pytest.mark.parametrize("start", [Encoder, lambda: HyperNet(Film(), SIZE, filters=2, embedding=5)])
+@pytest.mark.parametrize("start", [Encoder, lambda: HyperNet(FilmModulation(), SIZE, filters=2, embedding=5)])
 def test_imaml_after_a_start_that_reads_is_the_derivative_of_its_optimum(start):
     """On the rows alone, whose optimum many steps reach: finite differences of the whole adaptation."""
     learner, objective = bound(imaml(Sgd(1.0), 400, strength=1.0, cg_steps=9, adapts="tables", start=start()))

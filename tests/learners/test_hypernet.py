@@ -15,7 +15,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional.vectorize import loop, vmap
 from metagen.learners.hypernet import HyperNet, SetReader
-from metagen.learners.modulations import Film, LowRank, layers_of
+from metagen.learners.modulations import FilmModulation, LowRankModulation, layers_of
 from metagen.models.layers import BatchStatNorm, Conv2d, ConvTranspose2d
 from metagen.training.module import Experiment
 
@@ -96,7 +96,7 @@ def modulated(modulation, layer):
 @pytest.mark.parametrize("name", LAYERS)
 def test_film_scales_and_shifts_the_output(name):
     layer, shape = LAYERS[name]
-    params, changed, numbers = modulated(Film(), layer)
+    params, changed, numbers = modulated(FilmModulation(), layer)
     x = torch.randn(shape, dtype=torch.float64)
     channels = (1, 4, *[1] * (len(shape) - 2))
     gamma, beta = (part.reshape(channels) for part in numbers.chunk(2))
@@ -107,7 +107,7 @@ def test_film_scales_and_shifts_the_output(name):
 
 def test_film_leaves_a_layer_without_a_bias_to_the_norm_after_it():
     net = nn.Sequential(Conv2d(3, 4, 3, bias=False), BatchStatNorm(4), nn.RMSNorm(5))
-    film = Film()
+    film = FilmModulation()
     film.bind(layers_of(net, dict(net.named_parameters())), E)
     assert [(layer.weight, film.numbers(layer)) for layer in film.layers] == [
         ("1.weight", 8),
@@ -129,7 +129,7 @@ WIDE = {
 def test_low_rank_adds_its_product(name, rank):
     layer, shape = WIDE[name]
     scale = 0.5
-    params, changed, numbers = modulated(LowRank(rank, scale), layer)
+    params, changed, numbers = modulated(LowRankModulation(rank, scale), layer)
     axis = 1 if name == "transposed" else 0
     update = (changed["weight"] - params["weight"]).movedim(axis, 0).flatten(1)
     assert torch.linalg.matrix_rank(update, rtol=1e-9) == rank
@@ -150,8 +150,8 @@ def test_low_rank_adds_its_product(name, rank):
 
 def test_low_rank_is_film_where_it_would_not_pay():
     for layer, _ in (LAYERS["norm"], (ConvTranspose2d(6, 1, 4, 2, 1), None)):
-        _, film, _ = modulated(Film(), layer)
-        _, low, _ = modulated(LowRank(2), layer)
+        _, film, _ = modulated(FilmModulation(), layer)
+        _, low, _ = modulated(LowRankModulation(2), layer)
         assert all(torch.equal(film[n], low[n]) for n in film)
 
 
@@ -282,18 +282,18 @@ def test_patterns_choose_the_layers():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HyperNet(Film(), size=0), r"learner\.start\.size=0"),
-        (lambda: HyperNet(Film(), embedding=-1), r"learner\.start\.embedding=-1"),
-        (lambda: HyperNet(Film(), changes="head"), "changes=head.*patterns"),
-        (lambda: LowRank(rank=0), "rank=0"),
-        (lambda: LowRank(scale=0.0), "scale=0"),
+        (lambda: HyperNet(FilmModulation(), size=0), r"learner\.start\.size=0"),
+        (lambda: HyperNet(FilmModulation(), embedding=-1), r"learner\.start\.embedding=-1"),
+        (lambda: HyperNet(FilmModulation(), changes="head"), "changes=head.*patterns"),
+        (lambda: LowRankModulation(rank=0), "rank=0"),
+        (lambda: LowRankModulation(scale=0.0), "scale=0"),
         (
             lambda: build_pair("vae", "hypernet", extra=["learner.start.changes=[nothing]"]),
             "nothing.*use learner",
         ),
         (
             lambda: build_pair("conv4", "hypernet", extra=["learner.start.changes=[body.*.conv.*]"]),
-            "Film can change",
+            "FilmModulation can change",
         ),
     ],
 )

@@ -19,7 +19,7 @@ from metagen.learners.meta_curvature import MetaCurvature
 from metagen.learners.meta_learner import MetaLearner
 from metagen.learners.meta_losses import Displacement, Joint, MultiStep, Query, Sequence, Untrained
 from metagen.learners.mlp_rule import MlpRule
-from metagen.learners.modulations import Film
+from metagen.learners.modulations import FilmModulation
 from metagen.learners.readers import Encoder, Memory, Prototypes
 from metagen.learners.rules import Adam, LayerStepRates, LearnedRates, Momentum, Sgd
 from metagen.learners.schedules import Linear, Until
@@ -72,7 +72,7 @@ STARTS = {
     "encoder": Encoder,
     "prototypes": Prototypes,
     "memory": Memory,
-    "hypernet": lambda: HyperNet(Film(), SIZE, filters=2, embedding=5),
+    "hypernet": lambda: HyperNet(FilmModulation(), SIZE, filters=2, embedding=5),
     "unadapted": Unadapted,
 }
 RULES = {

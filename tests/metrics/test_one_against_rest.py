@@ -6,7 +6,7 @@ import torch
 from metagen.core.episode import Shots
 from metagen.core.metric import Outcome
 from metagen.data.digits import Digits
-from metagen.data.others import others
+from metagen.data.untested_classes import untested_classes
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.metrics.one_against_rest import OneAgainstRest
@@ -25,7 +25,7 @@ def images(label, rows):
 
 
 def outcome(samples, label=3):
-    rest = others(BANK, {BANK.names[label]})
+    rest = untested_classes(BANK, {BANK.names[label]})
     support, query = shots(images(label, slice(0, 5))), shots(images(label, slice(60, 120)))
     return Outcome(support, query, torch.tensor([label]), torch.tensor(0.0), samples=samples, others=rest)
 
@@ -59,11 +59,11 @@ def test_without_other_images_it_is_refused():
 
 
 def test_others_are_disjoint_and_of_other_classes():
-    learn, test = others(BANK, {"3"}, each=10)
+    learn, test = untested_classes(BANK, {"3"}, each=10)
     assert learn.shape == test.shape == (9, 10, *BANK.images.shape[1:])
     for one, two in zip(learn, test, strict=True):
         assert not (one[:, None] == two[None]).flatten(2).all(-1).any()
     with pytest.raises(MetagenError, match="all classes"):
-        others(BANK, set(BANK.names))
+        untested_classes(BANK, set(BANK.names))
     with pytest.raises(MetagenError, match="leave them out"):
-        others(BANK, {"3"}, each=1000)
+        untested_classes(BANK, {"3"}, each=1000)

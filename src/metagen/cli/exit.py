@@ -32,7 +32,7 @@ def report(error: Exception) -> int:
     """Print an error in one line and return its exit code; a fault of ours keeps its trace."""
     if isinstance(error, MetagenError):
         return fail(str(error), error.code)
-    from metagen.config.explain import explain
+    from metagen.config.error_lines import explain
 
     line = explain(error)
     if line is None or os.environ.get("METAGEN_DEBUG"):

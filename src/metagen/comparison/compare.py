@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metagen.comparison.comparison import Options, comparison
-from metagen.comparison.text import markdown_of, terminal_of
+from metagen.comparison.in_words import markdown_of, terminal_of
 from metagen.errors import MetagenError
 from metagen.files import check_new_file, check_new_folder, new_folder, write_text
 

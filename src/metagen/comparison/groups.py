@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from metagen.config.keys import WITHOUT_EFFECT
 from metagen.errors import MetagenError, nearest
 from metagen.runs.records import FinishedRun, Left
-from metagen.runs.settings import SILENT, differing, label, overrides_of
+from metagen.runs.settings import differing, label, overrides_of
 
 Cell = tuple[str | None, ...]
 
@@ -154,7 +155,7 @@ def telling(rows: Sequence[Cell]) -> list[int]:
 
 def told_apart(runs: Sequence[FinishedRun], within: Sequence[str] = ()) -> list[str]:
     """Return the overrides by which runs that are not the same differ."""
-    overridden = {key for run in runs for key in overrides_of(run.record)} - SILENT - set(within)
+    overridden = {key for run in runs for key in overrides_of(run.record)} - WITHOUT_EFFECT - set(within)
     return [key for key in differing([run.settings for run in runs]) if key in overridden]
 
 

@@ -13,7 +13,7 @@ from metagen.runs.settings import Record, differing, overrides_of, settings_of
 from metagen.statistics import summarize
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """The runs that differ in nothing but their seed.
 
     labels: what tells their line from the others, a value (None: not known) for each key.
@@ -81,7 +81,7 @@ def curve(
     return "\n\n".join([caption, terminal, *(["\n".join(notes)] if notes else [])])
 
 
-def _points(runs: Mapping[Path, Record], x: str) -> tuple[list[str], list[Point]]:
+def _points(runs: Mapping[Path, Record], x: str) -> tuple[list[str], list[CurvePoint]]:
     """Return the keys that label the lines, and the points, line by line with growing x."""
     settings = {folder: settings_of(run) for folder, run in runs.items()}
     places = {folder: _place(values, x, folder) for folder, values in settings.items()}
@@ -90,13 +90,13 @@ def _points(runs: Mapping[Path, Record], x: str) -> tuple[list[str], list[Point]
         raise MetagenError(f"--x {x}: no run has a number of that name{nearest(x, sorted(numbers))}")
     overridden = {key for run in runs.values() for key in overrides_of(run)} - {x, "seed"}
     keys = [key for key in differing(list(settings.values())) if key in overridden]
-    points: dict[Any, Point] = {}
+    points: dict[Any, CurvePoint] = {}
     for folder, run in runs.items():
         labels = tuple(settings[folder].get(key) for key in keys)
-        points.setdefault((labels, places[folder]), Point(labels, places[folder], {})).runs[folder] = run
+        points.setdefault((labels, places[folder]), CurvePoint(labels, places[folder], {})).runs[folder] = run
     lines = list(dict.fromkeys(point.labels for point in points.values()))
 
-    def order(point: Point) -> tuple[int, float]:
+    def order(point: CurvePoint) -> tuple[int, float]:
         return lines.index(point.labels), math.inf if point.x is None else point.x
 
     return keys, sorted(points.values(), key=order)
@@ -118,7 +118,7 @@ def _number(value: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _check_twice(points: Iterable[Point]) -> None:
+def _check_twice(points: Iterable[CurvePoint]) -> None:
     """Refuse two runs of the same seed at one point: they would count as independent."""
     for point in points:
         seeds: dict[int, Path] = {}
@@ -172,7 +172,7 @@ def _caption(counts: Sequence[int]) -> str:
     return f"Means and 95 % intervals over {seeds} seeds (Student's t)"
 
 
-def _row(keys: Sequence[str], x: str, point: Point, found: Mapping[str, Any]) -> dict[str, Any]:
+def _row(keys: Sequence[str], x: str, point: CurvePoint, found: Mapping[str, Any]) -> dict[str, Any]:
     at = None if point.x is None else f"{point.x:.12g}"
     return {**dict(zip(keys, point.labels, strict=True)), x: at, "seeds": len(point.runs), **found}
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from metagen.comparison.comparison import Comparison, Options
 from metagen.comparison.groups import Group
+from metagen.comparison.in_words import markdown_of
 from metagen.comparison.paired_differences import Measure, difference, score
 from metagen.comparison.payoff import path
-from metagen.comparison.text import markdown_of
 from metagen.errors import MetagenError
 from metagen.files import write_text
 from metagen.reading import read_bytes
-from metagen.report.differences import differences_plot
-from metagen.report.learning import adaptation_curves
+from metagen.report.adaptation_plot import adaptation_curves
+from metagen.report.differences_plot import differences_plot
 from metagen.report.page import Card, Picture, page
 from metagen.runs.records import FinishedRun, left_lines
 

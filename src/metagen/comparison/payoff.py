@@ -9,7 +9,7 @@ from metagen.comparison.groups import Group
 from metagen.comparison.paired_differences import Measure
 
 
-class Point(NamedTuple):
+class PayoffPoint(NamedTuple):
     """A group after so many adaptation steps: means over its runs, seconds and FLOPs an episode."""
 
     step: int
@@ -18,14 +18,14 @@ class Point(NamedTuple):
     means: dict[str, float]
 
 
-def path(group: Group, names: Sequence[str]) -> list[Point]:
+def path(group: Group, names: Sequence[str]) -> list[PayoffPoint]:
     """Return a group's adaptation at the numbers of steps that all of its runs were measured at."""
     curves = [{point["step"]: point for point in run.record.get("adaptation", ())} for run in group.runs()]
     steps = sorted(set.intersection(*(set(curve) for curve in curves)))
     return [_point([curve[step] for curve in curves], step, names) for step in steps]
 
 
-def _point(found: Sequence[Any], step: int, names: Sequence[str]) -> Point:
+def _point(found: Sequence[Any], step: int, names: Sequence[str]) -> PayoffPoint:
     flops = [point.get("flops") for point in found]
     means = {
         name: float(np.mean([_mean(point["metrics"][name]) for point in found]))
@@ -33,7 +33,7 @@ def _point(found: Sequence[Any], step: int, names: Sequence[str]) -> Point:
         if all(name in point["metrics"] for point in found)
     }
     seconds = float(np.mean([point["seconds"] for point in found]))
-    return Point(step, seconds, None if None in flops else float(np.mean(flops)), means)
+    return PayoffPoint(step, seconds, None if None in flops else float(np.mean(flops)), means)
 
 
 def _mean(summary: Any) -> float:
@@ -89,7 +89,7 @@ def payoff(group: Group, control: Group, measure: Measure) -> dict[str, Any] | N
     }
 
 
-def _tasks(costs: Sequence[float | None], goal: Point, there: Point | None) -> int | str | None:
+def _tasks(costs: Sequence[float | None], goal: PayoffPoint, there: PayoffPoint | None) -> int | str | None:
     if there is None:
         return "never"
     if costs[0] is None or costs[1] is None:

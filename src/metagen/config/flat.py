@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-SWEPT = ("model", "learner", "optimizer", "scheduler", "task")
-"""Groups all of whose plain values are hyperparameters."""
-RECIPE = ("seed", "samples", "data.split", "trainer.max_steps", "trainer.precision")
-"""The other hyperparameters: how and where a run is computed is none."""
+from metagen.config.keys import HYPERPARAMETERS, is_hyperparameter
 
 
 def hyperparameters(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -15,12 +12,10 @@ def hyperparameters(config: Mapping[str, Any], choices: Mapping[str, Any]) -> di
     A choice stands under its group's name (``learner``: ``maml``), so that a table of a sweep can be
     sorted and filtered by it.
     """
-    chosen = {group: choices[group] for group in ("data", "experiment", *SWEPT) if choices.get(group)}
-    values = {
-        key: value
-        for key, value in flatten(config).items()
-        if key in RECIPE or (key.partition(".")[0] in SWEPT and "_target_" not in key)
+    chosen = {
+        group: choices[group] for group in ("data", "experiment", *HYPERPARAMETERS) if choices.get(group)
     }
+    values = {key: value for key, value in flatten(config).items() if is_hyperparameter(key)}
     return {key: str(choice) for key, choice in chosen.items()} | {
         key: value for key, value in values.items() if key not in chosen
     }

@@ -133,7 +133,7 @@ def _check_file(path: Path) -> None:
     try:
         checked_yaml(path)
     except NoYamlError:
-        return  # whoever chooses it will hear of it
+        return  # whoever chooses it is told then
     except OSError as error:
         raise MetagenError(f"{path} cannot be read ({error.strerror})") from error
 

@@ -20,9 +20,12 @@ class Renamed(NamedTuple):
 
 
 CLASSES = {
+    "metagen.data.augment.Warp": Renamed("metagen.data.augment.RandomAffine"),
     "metagen.judge.Judge": Renamed("metagen.evaluation.judge.Judge"),
     "metagen.judge_protonet.ProtoNetJudge": Renamed("metagen.evaluation.judge_protonet.ProtoNetJudge"),
     "metagen.likelihood.Likelihood": Renamed("metagen.evaluation.likelihood.Likelihood"),
+    "metagen.learners.modulations.Film": Renamed("metagen.learners.modulations.FilmModulation"),
+    "metagen.learners.modulations.LowRank": Renamed("metagen.learners.modulations.LowRankModulation"),
     "metagen.ranks.TaskParallel": Renamed("metagen.training.parallel.TaskParallel"),
 } | {
     f"{_METRICS}.{module}.{old}": Renamed(f"{_METRICS}.{module}.{new}", {"images": images})

@@ -12,27 +12,9 @@ from typing import Any, Literal
 
 import torch
 
+from metagen.config.keys import NODES, REQUIRED, VALUES
 from metagen.config.trusted import resolve
 from metagen.errors import MetagenError, nearest
-
-GLOBALS: dict[str, Any] = {
-    "seed": int,
-    "samples": int,
-    "vectorize": Literal["auto", "loop", "vmap"],
-    "chunk": int | None,
-    "workers": int | None,
-    "autocast": Literal["auto", "none", "query", "all"],
-    "checkpoint": str | None,
-    "checkpoint_every": float,
-    "max_skips": int,
-}
-NODES = (
-    "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",
-    "likelihood",
-)  # fmt: skip
-
-REQUIRED = ("data", "task", "model", "learner", "optimizer", "scheduler", "trainer", "judge")
-"""Nodes that nothing works without."""
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -41,7 +23,7 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         MetagenError: an unknown key (with the nearest right one), a missing or mistyped value.
     """
-    known = [*GLOBALS, *NODES]
+    known = [*VALUES, *NODES]
     for key, value in config.items():
         if key in ("experiment", "size"):
             raise MetagenError(
@@ -49,9 +31,9 @@ def check(config: Mapping[str, Any]) -> None:
             )
         if key not in known:
             raise MetagenError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
-        if key in GLOBALS and not fits(value, GLOBALS[key]):
-            close = nearest(str(value), words_of(GLOBALS[key]))
-            raise MetagenError(f"{key}={value}: expected {describe(GLOBALS[key])}{close}")
+        if key in VALUES and not fits(value, VALUES[key]):
+            close = nearest(str(value), words_of(VALUES[key]))
+            raise MetagenError(f"{key}={value}: expected {describe(VALUES[key])}{close}")
         if key in REQUIRED and not (isinstance(value, Mapping) and "_target_" in value):
             raise MetagenError(
                 f"{key}: expected a node with a _target_, the class of the {key}, but got {value}"

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from metagen.core.episode import Episode, Params, Shots
 from metagen.core.model import completed
 from metagen.errors import MetagenError
-from metagen.functional.autocast import FULL, Precision, widened
+from metagen.functional.autocast import FULL, LowPrecision, widened
 from metagen.functional.vectorize import tree_map
 
 
@@ -34,7 +34,7 @@ class Objective:
         precision: in which the model runs; its results are float32 in any case.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision = FULL) -> None:
+    def __init__(self, model: nn.Module, precision: LowPrecision = FULL) -> None:
         self.precision = precision
         self.model = completed(model)
         self._method = _Method(model)

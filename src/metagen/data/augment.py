@@ -44,7 +44,7 @@ class Augmentation:
         return rng.uniform(key, (images.shape[1], draws, numbers), images.dtype).flatten(0, 2)
 
 
-class Warp(Augmentation):
+class RandomAffine(Augmentation):
     r"""Resample by a random affine map, bilinearly: x'(u) = x(A u + b), u in [-1, 1]^2.
 
     .. math:: A = R(t) \begin{pmatrix} s_x & h \\ 0 & s_y \end{pmatrix}

@@ -13,7 +13,7 @@ from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.draw import distinct
 from metagen.data.split import check_known
-from metagen.data.table import table
+from metagen.data.turned_images import turned_images
 from metagen.errors import MetagenError, nearest
 from metagen.functional import rng
 
@@ -24,8 +24,8 @@ _CLASSES, _IMAGES, _SUPPORT, _QUERY, _DILATE, _BINARIZE, _AUGMENT = range(7)
 _TURNS = [f"{flip}{turn}" for flip in ("", " mirrored") for turn in ("", " rot90", " rot180", " rot270")]
 
 
-class Draw(NamedTuple):
-    """What T episodes are made of.
+class EpisodeIndices(NamedTuple):
+    """The classes and images of T episodes, as indices, and their random keys.
 
     classes: (T, N) index into the sampler's list of pseudo-classes.
     support: (T, N, K) index into the bank's images.
@@ -109,7 +109,7 @@ class EpisodeSampler:
         self._starts = (counts.cumsum(0) - counts)[self.class_ids]
         self._counts = counts[self.class_ids]
         self._check(images)
-        self._table = table(bank.images, symmetries)
+        self._turned = turned_images(bank.images, symmetries)
 
     def _check(self, images: str) -> None:
         where = f"the {self.stage} stage on {self.bank.name}"
@@ -134,7 +134,7 @@ class EpisodeSampler:
         """The number of pseudo-classes P."""
         return len(self.class_ids)
 
-    def draw(self, indices: Tensor) -> Draw:
+    def draw(self, indices: Tensor) -> EpisodeIndices:
         """Draw the episodes numbered ``indices`` (T,)."""
         key = rng.fold_in(self.key, indices)
         # One call for many keys: a batch of draws costs its number of operations, not their size.
@@ -144,14 +144,16 @@ class EpisodeSampler:
         keys = rng.fold_in(of_images.unsqueeze(-1), torch.arange(self.ways))
         picks = distinct(keys, self._counts[classes], self.shots + self.queries)
         rows = self._rows[self._starts[classes].unsqueeze(-1) + picks]
-        return Draw(classes, rows[..., : self.shots], rows[..., self.shots :], key, torch.stack(noise, -1))
+        return EpisodeIndices(
+            classes, rows[..., : self.shots], rows[..., self.shots :], key, torch.stack(noise, -1)
+        )
 
-    def gather(self, draw: Draw) -> Episode:
+    def gather(self, draw: EpisodeIndices) -> Episode:
         """Return the images of ``draw`` as a batch of T episodes, x float32 (T, N, K, C, H, W)."""
         t, n = draw.classes.shape
         rows = torch.cat([draw.support, draw.query], -1)
         k = rows.shape[-1]
-        x = self._table.take(rows.flatten(0, 1), self.symmetry[draw.classes.flatten()])
+        x = self._turned.take(rows.flatten(0, 1), self.symmetry[draw.classes.flatten()])
         x = x.reshape(t, n, k, *self.bank.images.shape[1:])
         if self.dilation:
             coin, amount = rng.uniform(rng.fold_in(draw.key, _DILATE), (2,)).unbind(-1)

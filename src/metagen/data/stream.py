@@ -11,7 +11,7 @@ from torch import Tensor
 from metagen.core.episode import Episode, Shots
 from metagen.data import pixels
 from metagen.data.bank import Bank
-from metagen.data.sampler import STAGES, Draw, EpisodeSampler
+from metagen.data.sampler import STAGES, EpisodeIndices, EpisodeSampler
 from metagen.functional import rng
 
 EVERYTHING = slice(None)
@@ -94,7 +94,7 @@ class EpisodeStream:
         if first != self._first:
             self._first, self._drawn = first, self.sampler.draw(self.indices(first, self._ahead))
         part = slice((step - first) * self.size, (step - first + 1) * self.size)
-        return self.sampler.gather(Draw(*(values[part][share] for values in self._drawn)))
+        return self.sampler.gather(EpisodeIndices(*(values[part][share] for values in self._drawn)))
 
     def audit(self) -> dict[str, np.ndarray]:
         """Return what every episode is made of.

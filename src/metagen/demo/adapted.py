@@ -10,7 +10,7 @@ Support = Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Point:
+class AdaptationPoint:
     """Where an adaptation stood after ``step`` steps; ``samples`` are uint8 (STRIP, H, W)."""
 
     step: int
@@ -38,7 +38,7 @@ class Adapted:
     folder: str
     support: np.ndarray
     steps: int
-    points: Sequence[Point]
+    points: Sequence[AdaptationPoint]
     losses: Sequence[float]
     samples: np.ndarray
     nearest: np.ndarray

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metagen.config.saved import saved_choices
-from metagen.demo.adapted import Adapted, Point, Support, distances
+from metagen.demo.adapted import AdaptationPoint, Adapted, Support, distances
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import budgets
 from metagen.jobs.trained import Trained
@@ -82,7 +82,7 @@ class Runner:
             if valued:
                 losses.append(trained.loss(phi, support))
             if step in shown:
-                points.append(Point(step, trained.draw(phi, 1, STRIP, SEED)[0]))
+                points.append(AdaptationPoint(step, trained.draw(phi, 1, STRIP, SEED)[0]))
         samples = trained.draw(phi, 1, n, SEED)[0]
         seconds = time.perf_counter() - clock
         gaps = distances(samples, pictures)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from metagen.core.episode import Shots
 from metagen.core.objective import Objective
-from metagen.data.augment import Warp
+from metagen.data.augment import RandomAffine
 from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
@@ -76,7 +76,7 @@ class ProtoNetJudge(Judge):
         self.classes = tuple(sorted(tested)) or tuple(train)
         sampler = EpisodeSampler(
             bank, train, self.ways, 1, self.queries, self.seed, "train", symmetries=True,
-            augment=[Warp(0.1, 0.1, 0.1, 1.0, "image")],
+            augment=[RandomAffine(0.1, 0.1, 0.1, 1.0, "image")],
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -1,4 +1,4 @@
-"""What of a meta-loss runs in low precision under ``trainer.precision=bf16-mixed`` or ``16-mixed``.
+"""The parts of a meta-loss that run in low precision under ``trainer.precision=bf16-mixed`` or ``16-mixed``.
 
 Lightning would run all of it so. But a second-order meta-gradient multiplies the rounding of every inner
 step, so the model's passes are told apart: those of the adaptation to the support images, and that of the
@@ -18,8 +18,8 @@ Lowered = Literal["none", "query", "all"]
 LEVELS: tuple[Lowered, ...] = ("none", "query", "all")
 
 
-class Precision(NamedTuple):
-    """Which parts run in low precision, and in which.
+class LowPrecision(NamedTuple):
+    """The parts that run in low precision, and its type.
 
     Weights, optimizer and everything outside of the meta-loss are float32 in any case.
 
@@ -59,7 +59,7 @@ class Precision(NamedTuple):
         return f"{low}: {said[self.parts]}; weights, validation and test in float32"
 
 
-FULL = Precision()
+FULL = LowPrecision()
 
 
 def ambient(device: torch.device) -> torch.dtype | None:

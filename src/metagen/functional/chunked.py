@@ -28,7 +28,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Plan(NamedTuple):
-    """How a batch of tasks is worked off.
+    """The order in which a batch of tasks is computed.
 
     chunk:   tasks in one call.
     workers: calls at the same time, each with one thread of torch's; 1 uses the calling thread as it is.

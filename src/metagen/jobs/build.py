@@ -13,7 +13,7 @@ from metagen.config.schema import check
 from metagen.config.trusted import instantiate, resolve
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
-from metagen.data.others import others
+from metagen.data.untested_classes import untested_classes
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.evaluation.likelihood import Likelihood
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Setup:
-    """What a configuration describes, built; behind it nobody reads a configuration.
+    """The objects that a configuration describes; behind them nobody reads a configuration.
 
     data:       its banks are loaded, its streams ready.
     experiment: model and learner, initialised.
@@ -60,7 +60,9 @@ class Setup:
         tested = {bank.names[int(label)] for label in labels}
         if self.judge is not None:
             self.judge.fit(bank, tested)
-        rest = others(bank, tested) if any(one.needs_others for one in self.metrics.values()) else None
+        rest = (
+            untested_classes(bank, tested) if any(one.needs_others for one in self.metrics.values()) else None
+        )
         steps = self.experiment.learner.test_steps
         return Evaluation(self.metrics, labels, self.judge, self.samples, steps, self.likelihood, rest)
 

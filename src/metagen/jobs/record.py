@@ -18,7 +18,7 @@ from metagen.runs.run import Run
 
 @dataclass(frozen=True)
 class Training:
-    """How the weights came to be.
+    """The training behind the weights.
 
     steps:               of training.
     seconds:             of training; None where the weights are those of another run.

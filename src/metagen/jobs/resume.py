@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metagen.config.compose import resolved
+from metagen.config.keys import may_change
 from metagen.config.overrides import group_of
 from metagen.config.schema import check
 from metagen.errors import MetagenError, UsageError
 from metagen.reading import check_writable, read_json
 from metagen.runs.reopen import Reopened, changed_keys, reopen
 from metagen.runs.run import Run
-
-FREE = ("trainer", "vectorize", "chunk", "workers", "checkpoint", "checkpoint_every", "max_skips")
-"""Keys that may change on the way."""
-FREE_LEAVES = ("data.root", "data.cache", "test_data.root", "test_data.cache", "judge.cache")
 
 
 def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
@@ -32,7 +29,7 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
     if (run / "jobs.json").is_file() or (run / "multirun.yaml").is_file():
         raise MetagenError(f"{run} is a sweep: metagen train -m --resume {run}")
     for word in overrides:
-        if not _free(group_of(word)):
+        if not may_change(group_of(word)):
             raise UsageError(
                 f"a resumed run keeps its recipe: leave out '{word}' (trainer.* is possible); another "
                 f"recipe can start from its weights: checkpoint={run}/checkpoints/last.ckpt"
@@ -49,15 +46,11 @@ def _check_recipe(run: Path, overrides: Sequence[str], opened: Reopened) -> None
     """Refuse what follows from an override of the trainer, such as another learning-rate schedule."""
     before, after = (resolved(one.config) for one in (reopen(run), opened))
     for key, (old, new) in changed_keys(before, after).items():
-        if not _free(key):
+        if not may_change(key):
             raise MetagenError(
                 f"{' '.join(overrides)} changes {key} from {old} to {new}, but a resumed run keeps its "
                 f"recipe; a new one can start from it: checkpoint={run}/checkpoints/last.ckpt"
             )
-
-
-def _free(key: str) -> bool:
-    return key.partition(".")[0] in FREE or key in FREE_LEAVES
 
 
 def _finished(run: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What the inner steps move: parameters themselves, or low-rank adapters of the layers."""
+"""The values that the inner steps move: parameters themselves, or low-rank adapters of the layers."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatch

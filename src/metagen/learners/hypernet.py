@@ -11,7 +11,7 @@ from metagen.core.episode import Params, Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.learners.adapts import matching
-from metagen.learners.modulations import Film, layers_of
+from metagen.learners.modulations import FilmModulation, layers_of
 from metagen.learners.rules import slug
 from metagen.learners.starts import Start
 
@@ -23,8 +23,8 @@ class HyperNet(Start):
               \phi_l = \text{modulation}(\theta_l, H_l e), \quad c_n = \bar\theta_c + H_c e_n
 
     f, all heads H and theta are meta-trained on the query loss. Each layer l of the model is changed by
-    few numbers (:class:`~metagen.learners.modulations.Film` or
-    :class:`~metagen.learners.modulations.LowRank`), never written whole; the row c_n of a per-class
+    few numbers (:class:`~metagen.learners.modulations.FilmModulation` or
+    :class:`~metagen.learners.modulations.LowRankModulation`), never written whole; the row c_n of a per-class
     table, a generator's context or a classifier's readout, is written from the images of its class, on
     top of the mean row of theta. So any number of ways fits, and the order of neither the classes nor
     their images matters. Untrained, it leaves the layers as they are, and writes rows at random.
@@ -49,7 +49,7 @@ class HyperNet(Start):
 
     def __init__(
         self,
-        modulation: Film,
+        modulation: FilmModulation,
         size: int = 28,
         channels: int = 1,
         filters: int = 32,

@@ -48,7 +48,7 @@ def layers_of(model: nn.Module, names: Container[str]) -> list[Layer]:
     return found
 
 
-class Film(nn.Module):
+class FilmModulation(nn.Module):
     r"""Scale and shift every output channel of a layer: y' = (1 + gamma) y + beta.
 
     .. math:: W' = (1 + \gamma) W, \quad b' = (1 + \gamma) b + \beta, \quad (\gamma, \beta) = H e
@@ -105,7 +105,7 @@ class Film(nn.Module):
         return changed
 
 
-class LowRank(Film):
+class LowRankModulation(FilmModulation):
     r"""Add a matrix of low rank to the weights of a layer, and a shift to its bias.
 
     .. math:: W' = W + \frac{s}{r \sqrt{I}} U V^T, \quad b' = b + \beta, \quad (V, U, \beta) = H e
@@ -113,7 +113,7 @@ class LowRank(Film):
     with U (O, r) and V (I, r), where W is read as (O, I): its output channels x all else. At the
     start U and beta are zero and the entries of V are normal, for an e of length one; the root gives
     V^T x the size of x's entries. Hu et al., *LoRA*, ICLR 2022, where U and V are trained for each
-    task. Norms, and layers that hold no more numbers than U and V, are changed as by :class:`Film`.
+    task. Norms, and layers that hold no more numbers than U and V, are changed as by :class:`FilmModulation`.
 
     Args:
         rank: r, at least 1.

@@ -1,4 +1,4 @@
-"""What the parts of a learner are, and what each may ask of the others.
+"""The parts of a learner, and what each may ask of the others.
 
 A :class:`~metagen.learners.meta_learner.MetaLearner` is composed of five parts, each of which can be
 exchanged by itself:
@@ -156,7 +156,7 @@ class MetaLoss(nn.Module):
         meta_trained: False where nothing is.
         surrogate: whether only its gradient has a meaning, not its value.
         unrolls: whether it differentiates the inner steps.
-        at_the_end: whether it goes by the end of the steps alone.
+        at_the_end: whether it reads only the parameters after the last step.
         moves_start: whether it trains the start without that.
         lowers: what mixed precision may lower.
     """

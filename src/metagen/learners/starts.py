@@ -1,4 +1,4 @@
-"""Where an adaptation starts: theta, a random draw, or the mean of what was learned for each class.
+"""The starts of an adaptation: theta, a random draw, or the mean of what was learned for each class.
 
 Starts that read the support images are in :mod:`metagen.learners.readers` and
 :mod:`metagen.learners.hypernet`.

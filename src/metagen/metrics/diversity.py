@@ -1,4 +1,4 @@
-"""Do the samples of a class vary as real images do?"""
+"""The diversity of the samples of a class, beside that of real images."""
 
 import torch
 from torch import Tensor

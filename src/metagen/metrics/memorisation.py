@@ -1,4 +1,4 @@
-"""Are the samples copies of the support images?"""
+"""The distance of the samples to the nearest support image, beside that of real images."""
 
 import torch
 from torch import Tensor

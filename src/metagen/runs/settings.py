@@ -9,9 +9,6 @@ from metagen.config.overrides import by_key
 
 Record = dict[str, Any]
 
-SILENT = frozenset({"seed", "vectorize", "chunk", "workers", "trainer.enable_progress_bar"})
-"""What changes no result, but for the seed, over which runs are averaged."""
-
 
 def overrides_of(run: Record) -> dict[str, str]:
     """Return the overrides of a run by key, in today's names."""

@@ -40,7 +40,7 @@ class Task:
         )
 
     def begins(self, folder: Path) -> None:
-        """Hear where the sweep is to be, before anything is written there."""
+        """Take the folder of the sweep, before anything is written there."""
         self._footprint = Footprint(folder, WRITTEN)
 
     def leave_nothing(self) -> None:

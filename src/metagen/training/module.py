@@ -16,7 +16,7 @@ from metagen.core.learner import Learner
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
-from metagen.functional.autocast import FULL, Lowered, Precision, ambient, full, least
+from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
 from metagen.functional.chunked import Plan, mean_over, plan, width
 from metagen.functional.vectorize import backend, tasks_of, tree_map
 
@@ -39,8 +39,8 @@ class Experiment(L.LightningModule):
         chunk: tasks at a time, ``None`` to choose it.
         workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
         autocast: what the trainer's mixed precision lowers, see
-            :mod:`metagen.functional.autocast`. ``"auto"`` is what both the model and the learner stand
-            without spoiling the meta-gradient.
+            :mod:`metagen.functional.autocast`. ``"auto"`` lowers as much as the model
+            and the learner allow without spoiling the meta-gradient.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Experiment(L.LightningModule):
     def on_train_start(self) -> None:
         """Ask Lightning for the precision, once, and say what runs in it."""
         with self.trainer.precision_plugin.forward_context():
-            self.precision = Precision(self.lowers, ambient(self.device), self.device.type)
+            self.precision = LowPrecision(self.lowers, ambient(self.device), self.device.type)
         log.info("precision: %s", self.precision.describe())
 
     def training_step(self, batch: Episode, step: int) -> Tensor:

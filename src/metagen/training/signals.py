@@ -27,7 +27,7 @@ class Stopped(BaseException):
 
 
 class _State:
-    """What this process, as a whole, has heard: signals know of nothing smaller."""
+    """The signals that this process was sent: they reach a process as a whole."""
 
     caught = deferred = False
     number: int | None = None

@@ -13,7 +13,7 @@ from metagen.functional import rng
 _KEY = rng.key(0x6F7468)
 
 
-def others(bank: Bank, tested: Collection[str], each: int = 16) -> tuple[Tensor, Tensor]:
+def untested_classes(bank: Bank, tested: Collection[str], each: int = 16) -> tuple[Tensor, Tensor]:
     """Return images of the R classes that are not ``tested``, to learn from and to test on.
 
     Both are (R, ``each``, C, H, W) in [0, 1]; those to test on are held images where the bank has any, and

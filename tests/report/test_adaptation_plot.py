@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from metagen.report.differences import differences_plot, short
-from metagen.report.learning import adaptation_curves
+from metagen.report.adaptation_plot import adaptation_curves
+from metagen.report.differences_plot import differences_plot, short
 
 PANELS = {"recognised": ("%", "higher"), "diversity": ("", None)}
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from data_samples import toy_bank
 
-from metagen.data import pixels, table
+from metagen.data import pixels, turned_images
 from metagen.data.sampler import EpisodeSampler
 from metagen.data.stream import AHEAD, EpisodeStream
-from metagen.data.table import Turned, Turning
+from metagen.data.turned_images import Turned, Turning
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -23,9 +23,9 @@ def test_both_tables_give_the_same_bits(copies, channels):
 def test_a_large_bank_is_turned_when_it_is_asked_for(monkeypatch):
     bank, episodes = toy_bank(), []
     for limit, kind in ((8 * bank.images.numel(), Turned), (8 * bank.images.numel() - 1, Turning)):
-        monkeypatch.setattr(table, "LIMIT", limit)
+        monkeypatch.setattr(turned_images, "LIMIT", limit)
         sampler = EpisodeSampler(bank, bank.names, 3, 1, 2, 0, "train", symmetries=True)
-        assert isinstance(sampler._table, kind)
+        assert isinstance(sampler._turned, kind)
         episodes.append(sampler.episodes(torch.arange(20)))
     assert torch.equal(episodes[0].query.x, episodes[1].query.x)
 

@@ -16,7 +16,7 @@ LIMIT = 2**28
 _LOOKUP = "embedding_bag_byte_rowwise_offsets"
 
 
-class Table(Protocol):
+class TurnedImages(Protocol):
     """The images of a bank under the eight symmetries of :func:`metagen.data.pixels.symmetries`."""
 
     def take(self, rows: Tensor, symmetry: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Turned:
         return packed.flatten(0, 1)
 
 
-def table(images: Tensor, symmetries: bool) -> Table:
+def turned_images(images: Tensor, symmetries: bool) -> TurnedImages:
     """Return the faster table of images (M, C, H, W) that fits into ``LIMIT`` bytes."""
     copies = 8 if symmetries else 1
     fits = copies * images.numel() <= LIMIT and hasattr(torch.ops.quantized, _LOOKUP)

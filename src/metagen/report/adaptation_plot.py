@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metagen.report.differences import short
+from metagen.report.differences_plot import short
 from metagen.report.pictures import write_figure
 
 Line = Sequence[tuple[int, float, float | None, Mapping[str, Any]]]

@@ -1,0 +1,50 @@
+"""The keys of a configuration: which there are, which may change in a resumed run, and which tell runs apart.
+
+Everything else that is known of a key follows from the signature of the ``_target_`` that takes it
+(:mod:`metagen.config.schema`).
+"""
+
+from typing import Any, Literal
+
+VALUES: dict[str, Any] = {
+    "seed": int,
+    "samples": int,
+    "vectorize": Literal["auto", "loop", "vmap"],
+    "chunk": int | None,
+    "workers": int | None,
+    "autocast": Literal["auto", "none", "query", "all"],
+    "checkpoint": str | None,
+    "checkpoint_every": float,
+    "max_skips": int,
+}
+"""Plain values at the top of a configuration, and their types."""
+
+NODES = (
+    "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",
+    "likelihood",
+)  # fmt: skip
+"""Objects at the top of a configuration, each with a ``_target_``; ``metrics`` holds one for each metric."""
+
+REQUIRED = ("data", "task", "model", "learner", "optimizer", "scheduler", "trainer", "judge")
+"""Nodes that nothing works without."""
+
+_FREE = ("trainer", "vectorize", "chunk", "workers", "checkpoint", "checkpoint_every", "max_skips")
+_FREE_LEAVES = ("data.root", "data.cache", "test_data.root", "test_data.cache", "judge.cache")
+
+HYPERPARAMETERS = ("model", "learner", "optimizer", "scheduler", "task")
+"""Nodes all of whose plain values are hyperparameters."""
+
+_RECIPE = ("seed", "samples", "data.split", "trainer.max_steps", "trainer.precision")
+
+WITHOUT_EFFECT = frozenset({"seed", "vectorize", "chunk", "workers", "trainer.enable_progress_bar"})
+"""Keys by which a comparison makes no groups: they change no result, and the seed is averaged over."""
+
+
+def may_change(key: str) -> bool:
+    """Return whether a resumed run may get another value: it says how or where to compute, not what."""
+    return key.partition(".")[0] in _FREE or key in _FREE_LEAVES
+
+
+def is_hyperparameter(key: str) -> bool:
+    """Return whether runs are compared by it: it says what to compute, not how or where."""
+    return key in _RECIPE or (key.partition(".")[0] in HYPERPARAMETERS and "_target_" not in key)
