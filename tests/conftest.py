@@ -87,7 +87,8 @@ def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
     return model, learner.double(), objective
 
 
-def valid_pairs():
+@cache
+def _pairs():
     """Every model x learner pair that fits with its learner, and the errors of those that do not."""
     fit, refused = {}, {}
     for model in choices("model"):
@@ -99,10 +100,18 @@ def valid_pairs():
     return fit, refused
 
 
-FITTING, REFUSED = valid_pairs()
-PAIRS = list(FITTING)
-FEW_SHOT = [pair for pair, learner in FITTING.items() if learner.few_shot]
-META_TRAINED = [pair for pair, learner in FITTING.items() if learner.meta_trained]
+def __getattr__(name):
+    """The pairs, when a test module asks for them: building all of them takes seconds."""
+    if name not in ("FITTING", "REFUSED", "PAIRS", "FEW_SHOT", "META_TRAINED"):
+        raise AttributeError(name)
+    fit, refused = _pairs()
+    return {
+        "FITTING": fit,
+        "REFUSED": refused,
+        "PAIRS": list(fit),
+        "FEW_SHOT": [pair for pair, learner in fit.items() if learner.few_shot],
+        "META_TRAINED": [pair for pair, learner in fit.items() if learner.meta_trained],
+    }[name]
 
 
 @pytest.fixture

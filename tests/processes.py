@@ -6,7 +6,11 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -18,6 +22,22 @@ QUICK = [
     "model.channels=8", "model.hidden=16", "metric=[negative_elbo]", "learner=meta_sgd",
     "samples=2", "learner.steps=1", "learner.test_steps=1", "scheduler=cosine", "checkpoint_every=0",
 ]  # fmt: skip
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[Path]:
+    """Work in a folder, with a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("METAGEN_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def trained_run(folder: Path, overrides: Sequence[str]) -> Path:
+    """Train by the command; the run's folder."""
+    with inside(folder):
+        assert command(["train", *overrides, "hydra.run.dir=run"]) == 0
+    return folder / "run"
 
 
 class Job:

@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from PIL import Image
+from processes import inside
 
 import metagen
 
@@ -23,10 +24,7 @@ TINY = [
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     """What a training found, in a folder of its own."""
-    folder = tmp_path_factory.mktemp("api")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("METAGEN_CACHE", str(folder / "cache"))
+    with inside(tmp_path_factory.mktemp("api")):
         return metagen.train([*TINY, "learner=chain", "hydra.run.dir=run"])
 
 

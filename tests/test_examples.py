@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import inside
 
 import metagen
 
@@ -21,10 +22,7 @@ QUICK = [
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A run of the quickstart, made in two steps."""
-    folder = tmp_path_factory.mktemp("examples")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("METAGEN_CACHE", str(folder / "cache"))
+    with inside(tmp_path_factory.mktemp("examples")):
         return metagen.train(["experiment=quickstart", *QUICK, "hydra.run.dir=run"]).folder
 
 

@@ -28,8 +28,11 @@ FEW = ["task.episodes=2", "task.val_episodes=2", "task.eval_batch=2", "task.batc
 
 
 @pytest.fixture(scope="module")
-def own_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def own_cache(tmp_path_factory, banks):
+    """A cache with the banks of all tests, and with judges of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "banks").symlink_to(banks / "banks")
+    return folder
 
 
 @pytest.fixture
@@ -67,6 +70,8 @@ def trains_a_step(name):
     few = [*few, *(f"metrics.{name}.steps=1" for name, node in cfg.metrics.items() if "steps" in node)]
     if "importance_samples" in (cfg.get("likelihood") or {}):
         few = [*few, "likelihood.importance_samples=2"]
+    if cfg.data.get("size", 0) > 28:
+        few = [*few, "data.size=28"]  # of which there is a bank already
     if cfg.checkpoint:
         # Where the experiment that it goes on from leaves it.
         _, start, *_ = Path(cfg.checkpoint).parts

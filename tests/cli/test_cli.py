@@ -8,6 +8,7 @@ import pytest
 import torch
 from command_line import draw, fails
 from PIL import Image
+from processes import trained_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -34,12 +35,7 @@ START = "_hparams_/session_start_info"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run; its folder."""
-    folder = tmp_path_factory.mktemp("cli")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("METAGEN_CACHE", str(folder / "cache"))
-        assert run(["train", *QUICK, "learner=chain", "hydra.run.dir=run"]) == 0
-    return folder / "run"
+    return trained_run(tmp_path_factory.mktemp("cli"), [*QUICK, "learner=chain"])
 
 
 @pytest.fixture

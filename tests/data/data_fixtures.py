@@ -37,18 +37,29 @@ def real_root():
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    return Digits(cache=str(tmp_path_factory.mktemp("cache"))).load()
+def banks(tmp_path_factory):
+    """A cache of banks for all processes of a test run: reading a real data set takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / "cache-of-all"
+    (folder / "banks").mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def real_mnist(real_root, tmp_path_factory):
-    return MNIST(str(real_root), cache=str(tmp_path_factory.mktemp("cache"))).load()
+def digits(banks):
+    return Digits(cache=str(banks)).load()
 
 
 @pytest.fixture(scope="session")
-def real_omniglot(real_root, tmp_path_factory):
-    return Omniglot(str(real_root), cache=str(tmp_path_factory.mktemp("cache"))).load()
+def real_mnist(real_root, banks):
+    return MNIST(str(real_root), cache=str(banks)).load()
+
+
+@pytest.fixture(scope="session")
+def real_omniglot(real_root, banks):
+    return Omniglot(str(real_root), cache=str(banks)).load()
 
 
 _REAL = [pytest.param(name, marks=pytest.mark.real_data) for name in ("mnist", "omniglot")]

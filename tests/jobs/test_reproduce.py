@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import fails
 from omegaconf import OmegaConf
+from processes import inside
 
 from metagen.cli.main import run
 from metagen.config.tree import conf_dir
@@ -35,10 +36,7 @@ QUICK = [
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A job of a sweep, and an evaluation of it, in the folder that is returned."""
-    folder = tmp_path_factory.mktemp("reproduce")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("METAGEN_CACHE", str(folder / "cache"))
+    with inside(tmp_path_factory.mktemp("reproduce")) as folder:
         (folder / "data").mkdir()
         where = [f"data.root={folder / 'data'}", "hydra.run.dir=sweep/3"]
         assert run(["train", *QUICK, *where]) == 0

@@ -13,7 +13,7 @@ import torch
 from command_line import fails
 from conftest import META_TRAINED, composed, narrow, run_of
 from omegaconf import OmegaConf
-from processes import QUICK, Job, command, in_background, on_a_full_disk, slow_step, trained
+from processes import QUICK, Job, command, in_background, on_a_full_disk, slow_step, trained, trained_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metagen.cli.main import run
@@ -146,11 +146,7 @@ def test_twenty_kills(tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing interrupted; its folder."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run(["train", *LONG, "hydra.run.dir=run"]) == 0
-    return folder / "run"
+    return trained_run(tmp_path_factory.mktemp("whole"), LONG)
 
 
 LONG = [*QUICK, "trainer.max_steps=12", "trainer.val_check_interval=5", "trainer.log_every_n_steps=1"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import draw
-from processes import QUICK
+from processes import QUICK, trained_run
 
 import metagen
 from metagen.cli.main import run
@@ -18,11 +18,7 @@ TINY = [*QUICK, "trainer.max_steps=2", "trainer.val_check_interval=1", "samples=
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run(["train", *TINY, "hydra.run.dir=run"]) == 0
-    return folder / "run"
+    return trained_run(tmp_path_factory.mktemp("made"), TINY)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from urllib.error import URLError
 
 import pytest
 from command_line import fails
-from processes import QUICK
+from processes import QUICK, trained_run
 
 from metagen.cli.main import run
 from metagen.runs.footprint import Footprint
@@ -18,11 +18,7 @@ TINY = [*QUICK, "trainer.max_steps=1", "trainer.val_check_interval=1"]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run(["train", *TINY, "hydra.run.dir=run"]) == 0
-    return folder / "run"
+    return trained_run(tmp_path_factory.mktemp("finished"), TINY)
 
 
 @pytest.fixture

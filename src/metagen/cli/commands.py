@@ -22,6 +22,24 @@ def generate(argv: list[str]) -> int:
     return 0
 
 
+def export(argv: list[str]) -> int:
+    """Do ``metagen export``."""
+    parser = Parser(
+        "metagen export",
+        description="A trained run as a folder to hand on: weights, configuration and a model card, as load, "
+        "generate, demo, evaluate and the Hugging Face hub take it.",
+    )
+    parser.add_argument("run", type=Path, help="folder of a trained run")
+    parser.add_argument("--to", type=Path, required=True, help="new folder")
+    parser.add_argument("--float32", action="store_true", help="store weights in 32 bits (default: 16)")
+    parser.add_argument("--force", action="store_true", help="write over what an earlier call left in --to")
+    args = parser.parse_args(argv)
+    from metagen.jobs import export as job
+
+    echo(job.export(args.run, args.to, not args.float32, args.force))
+    return 0
+
+
 def compare(argv: list[str]) -> int:
     """Do ``metagen compare``."""
     parser = Parser(

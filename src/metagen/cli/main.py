@@ -21,6 +21,7 @@ metagen: experiments in meta-learning for image generation
   metagen evaluate RUN [overrides]       evaluate the best checkpoint of a run, in a new folder
   metagen reproduce RUN [overrides]      run it again in a new folder; old and new metrics side by side
   metagen generate RUN --images DIR      new images of your own classes (see generate --help)
+  metagen export RUN --to DIR            weights, configuration and a model card, to hand on
   metagen train --resume RUN             go on with a training that was interrupted, exactly
   metagen train -m --resume DIR          finish a sweep that was interrupted
   metagen compare DIR [DIR ...]          means over seeds and paired differences of the runs below these
@@ -61,6 +62,7 @@ def _dispatch(argv: list[str]) -> int:
         "evaluate": _evaluate,
         "reproduce": _reproduce,
         "generate": commands.generate,
+        "export": commands.export,
         "compare": commands.compare,
         "list": commands.listing,
         "cache": commands.cache,

@@ -19,6 +19,7 @@ from metagen.jobs.build import build_experiment, load_checkpoint
 from metagen.learners.rule_optimizer import RuleOptimizer
 from metagen.learners.rules import Rule
 from metagen.report.pictures import to_uint8
+from metagen.runs.places import located
 from metagen.runs.reopen import best_checkpoint, reopen
 from metagen.training.checkpoints import read_checkpoint
 
@@ -52,7 +53,7 @@ class Trained:
     """
 
     def __init__(self, run: str | Path, overrides: Sequence[str] = ()) -> None:
-        self.folder = Path(run)
+        self.folder = located(run)
         checkpoint = best_checkpoint(self.folder)
         self.config = resolved(reopen(self.folder, overrides, start=False).config)
         check(self.config)

@@ -20,10 +20,13 @@ from metagen.config.saved import saved_overrides as overrides_in
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
 from metagen.reading import read_yaml
+from metagen.runs.places import located
 from metagen.runs.run import Kind, Run, check_hydra
 
 DATA = "${oc.env:METAGEN_DATA,data}"
 """Where the data are looked for if the folder that a run names is not there."""
+WEIGHTS = "model.safetensors"
+"""The weights of an exported run, in its folder."""
 
 
 class Reopened(NamedTuple):
@@ -89,6 +92,7 @@ def reopen(run: Path, new: Sequence[str] = (), start: bool = True) -> Reopened:
         MetagenError: no run's folder, or a checkpoint that is not there.
         HydraException, OmegaConfBaseException: ``new`` cannot be read or composed.
     """
+    run = located(run)
     saved, given = _saved(run), OverridesParser.create().parse_overrides(list(new))
     overrides = run_overrides(run)
     before, known = _fitting(overrides)
@@ -130,13 +134,16 @@ def split_hydra(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def best_checkpoint(run: str | Path) -> Path:
-    """Return the checkpoint with the lowest validation loss of a run.
+    """Return the checkpoint with the lowest validation loss of a run, or the weights of an exported one.
 
     Raises:
         MetagenError: the folder is no run, or has no checkpoint.
     """
     run_overrides(run)
-    checkpoint = Path(run) / "checkpoints" / "best.ckpt"
+    folder = located(run)
+    checkpoint, exported = folder / "checkpoints" / "best.ckpt", folder / WEIGHTS
+    if not checkpoint.is_file() and exported.is_file():
+        return exported
     if not checkpoint.is_file():
         raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): train it to the end first")
     return checkpoint
@@ -267,7 +274,7 @@ def run_overrides(run: str | Path) -> list[str]:
     Raises:
         MetagenError: the folder is no run's.
     """
-    folder = Path(run)
+    folder = located(run)
     overrides = folder / ".hydra" / "overrides.yaml"
     if not folder.is_dir():
         raise MetagenError(f"no folder {folder}: name a run's folder, such as outputs/DATE/TIME")

@@ -19,6 +19,7 @@ from metagen.errors import MetagenError
 from metagen.files import write_bytes
 from metagen.reading import opened
 from metagen.training import signals
+from metagen.training.weights import unpacked
 
 log = logging.getLogger(__name__)
 
@@ -190,13 +191,15 @@ class DamagedError(MetagenError):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint holds; no code in it is run.
+    """Return what a checkpoint, or the weights of an exported run, hold; no code in them is run.
 
     Raises:
         MetagenError: the file is missing or cannot be read.
         DamagedError: it is no checkpoint, or not whole.
     """
     try:
+        if Path(path).suffix == ".safetensors":
+            return unpacked(Path(path))
         with opened(path) as file:
             _check_archive(file)
             file.seek(0)
