@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo browser test lint format typecheck benchmark profile docs figures clean
+.PHONY: help setup run demo browser test lint format typecheck benchmark gpu profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -49,6 +49,9 @@ typecheck: setup ## Check types
 
 benchmark: setup ## Time the sampler and the training step beside peers (benchmarks/README.md)
 	@$(BIN)/python benchmarks/run.py
+
+gpu: setup ## Measure everything on a GPU, in 25 minutes (benchmarks/README.md)
+	@$(BIN)/python benchmarks/gpu.py
 
 profile: setup ## Show where the time of a training loop goes
 	@$(BIN)/python benchmarks/profile_loop.py

@@ -31,6 +31,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="threads of torch's (default: its own choice, all cores)")
     parser.add_argument("--name", default="latest", help="name of the result files")
+    parser.add_argument("--device-only", action="store_true", help="with a GPU: only the steps on it")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 5)
     args.tasks = args.tasks or (4 if args.quick else None)
@@ -46,22 +48,23 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     facts = machine(device)
     sections: dict[str, list[dict[str, Any]]] = {"sampler": [], "step": [], "device": []}
-    if args.only in "sampler":
+    if args.only in "sampler" and not args.device_only:
         sections["sampler"] = _shown(sampler.rows(args.tasks or 32, args.rounds), sampler.COLUMNS)
     for work in step.works():
         if args.only not in work.name:
             continue
         tasks = args.tasks or work.tasks
         checked = min(tasks, 2 if args.quick else 4)
-        rows = list(step.rows(work, tasks, args.rounds, checked))
-        sections["step"] += _shown([*rows, _drawing(work, tasks, rows)], step.COLUMNS)
+        if not args.device_only:
+            rows = list(step.rows(work, tasks, args.rounds, checked))
+            sections["step"] += _shown([*rows, _drawing(work, tasks, rows)], step.COLUMNS)
         if device == "cuda":
             for bf16 in (False, True):
                 found = step.rows(work, tasks, args.rounds, checked, device, bf16)
                 sections["device"] += _shown(found, step.COLUMNS)
     note = "" if device == "cuda" else "No CUDA device: the steps on a device are skipped.\n"
     print(note)
-    write(args.name, facts, sections, note)
+    write(args.results, args.name, facts, sections, note)
 
 
 def _shown(rows: Any, columns: Any) -> list[dict[str, Any]]:
@@ -83,13 +86,13 @@ def _drawing(work: step.Work, tasks: int, rows: list[dict[str, Any]]) -> dict[st
     }
 
 
-def write(name: str, facts: dict[str, Any], sections: dict[str, list[dict[str, Any]]], note: str) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": facts, **sections}, indent=2) + "\n")
+def write(folder: Path, name: str, facts: dict[str, Any], sections: dict[str, Any], note: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"machine": facts, **sections}, indent=2) + "\n")
     columns = {"sampler": sampler.COLUMNS, "step": step.COLUMNS, "device": step.COLUMNS}
     parts = [", ".join(f"{key} {value}" for key, value in facts.items())]
     parts += [markdown(rows, columns[section]) for section, rows in sections.items() if rows]
-    (RESULTS / f"{name}.md").write_text("\n\n".join([*parts, note]).rstrip() + "\n")
+    (folder / f"{name}.md").write_text("\n\n".join([*parts, note]).rstrip() + "\n")
 
 
 if __name__ == "__main__":
