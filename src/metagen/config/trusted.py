@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import OmegaConf
@@ -23,7 +25,7 @@ from metagen.variables import ALLOW
 CLASSES: dict[str, tuple[type, ...]] = {
     "torch.nn": (nn.Module,),
     "torch.optim": (Optimizer, LRScheduler),
-    "lightning": (L.Trainer, Strategy, Profiler),
+    "lightning": (L.Trainer, Strategy, Profiler, Callback, Logger),
     "metagen.training.parallel": (Strategy,),
     "metagen.data": (object,),
     "torchvision.datasets": (Dataset,),
