@@ -72,12 +72,15 @@ def say_profile(trainer: Any, echo: Callable[[str], Any]) -> None:
 @contextmanager
 def showing_the_summary(echo: Callable[[str], Any]) -> Iterator[None]:
     """Show the summary of the modules, which Lightning would only write into the log."""
-    handler = _Shown(echo)
-    logging.getLogger(SUMMARY).addHandler(handler)
+    handler, source = _Shown(echo), logging.getLogger(SUMMARY)
+    level = source.level
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logging.getLogger(SUMMARY).removeHandler(handler)
+        source.removeHandler(handler)
+        source.setLevel(level)
 
 
 class _Shown(logging.Handler):

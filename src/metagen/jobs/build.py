@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from metagen.config.compose import Config, plain
 from metagen.config.schema import check
@@ -136,6 +139,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
 def _check_parts(config: Config) -> None:
     """Refuse what does not fit together before the data are loaded, which may mean to download them."""
     trial = build_experiment(config, classes=max(1000, config["task"].get("ways", 0)))
+    check_layers(trial.model)
     channels, taken = _channels(config["data"]), getattr(trial.model, "channels", 1)
     if channels != taken:
         raise MetagenError(
@@ -146,6 +150,25 @@ def _check_parts(config: Config) -> None:
         trial.configure_optimizers()
     except (ValueError, TypeError, RuntimeError) as error:
         raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
+
+
+LAYERS: tuple[tuple[type, str], ...] = (
+    (_DropoutNd, "draws noise that no seed of an episode fixes: leave it out"),
+    (_BatchNorm, "keeps running averages, which tasks would share: use metagen.models.layers.BatchStatNorm"),
+)
+"""Layers of torch that adaptation cannot use, and why."""
+
+
+def check_layers(model: nn.Module) -> None:
+    """Refuse layers whose noise or running averages adaptation cannot keep apart.
+
+    Raises:
+        MetagenError: the model has one.
+    """
+    for name, layer in model.named_modules():
+        for kind, why in LAYERS:
+            if isinstance(layer, kind):
+                raise MetagenError(f"model.{name}: {type(layer).__name__} {why}")
 
 
 def _channels(node: Mapping[str, Any]) -> Any:

@@ -49,6 +49,7 @@ def label(overrides: Sequence[str]) -> str:
     'defaults'
     """
     words = [word for word in overrides if key_of(word) != "checkpoint"]
+    words.sort(key=lambda word: "." in key_of(word))  # choices and the seed first: the rest may be cut off
     text = re.sub(r"[^\w=.,+-]", "_", ",".join(words))
     return text[:LONGEST].strip(".") or "defaults"
 
