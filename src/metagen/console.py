@@ -35,9 +35,23 @@ class PrintableRecord(logging.LogRecord):
         return printable(super().getMessage(), keep="\n\t")
 
 
+PLAIN = str.maketrans({"─": "-", "±": "+-", "–": "-", "—": "-", "×": "x", "≥": ">=", "≤": "<=", "…": "..."})
+"""What stands for the signs of our tables on a terminal that has only ASCII."""
+
+
+def _encodable(text: str) -> str:
+    """Return ``text`` as far as the standard output can show it; names in other scripts are written out."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+        return text
+    except UnicodeEncodeError:
+        return text.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+
+
 def echo(text: str) -> None:
     """Show a result to the user; what could steer the terminal is written out."""
-    sys.stdout.write(printable(text.rstrip("\n"), keep="\n\t") + "\n")
+    sys.stdout.write(_encodable(printable(text.rstrip("\n"), keep="\n\t")) + "\n")
     sys.stdout.flush()
 
 

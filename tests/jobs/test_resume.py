@@ -115,7 +115,8 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path,
             jobs.train(run_of(cfg, tmp_path / "parts"), said.append)
     jobs.train(run_of(cfg, tmp_path / "parts"), said.append)
     assert not deadly
-    assert [text.split(" (")[0] for text in said] == [f"goes on from step {n}" for n in (1, 3)[:times]]
+    gone_on = [text.split(" (")[0] for text in said if text.startswith("goes on")]
+    assert gone_on == [f"goes on from step {n}" for n in (1, 3)[:times]]
     same_end(tmp_path / "whole", tmp_path / "parts")
 
 

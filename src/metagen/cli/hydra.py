@@ -21,6 +21,7 @@ def through_hydra(task: Task, argv: list[str]) -> int:
 
     from metagen.config.foreign import check_command_line
 
+    check_launcher(argv)
     check_command_line(argv)
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -32,6 +33,24 @@ def through_hydra(task: Task, argv: list[str]) -> int:
         task.leave_nothing()
         raise
     return max(task.codes, default=0)
+
+
+LAUNCHERS = {"queue": "this machine", "slurm": "a cluster", "ray": "several machines"}
+"""The launchers of a sweep, and where their jobs run."""
+
+
+def check_launcher(argv: Sequence[str]) -> None:
+    """Refuse launchers of others, whose jobs would share a process, or whose results nobody collects.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for word in argv:
+        key, _, name = word.partition("=")
+        if key.lstrip("+") == "hydra/launcher" and name not in LAUNCHERS and {"-m", "--multirun"} & set(argv):
+            listed = ", ".join(f"hydra/launcher={one} ({place})" for one, place in LAUNCHERS.items())
+            own = "the jobs of a sweep are processes of their own, with a table at the end"
+            raise UsageError(f"{word}: {own}: use {listed}")
 
 
 SHOWS = {

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from metagen.comparison.groups import Group, comparable, grouped
 from metagen.comparison.paired_differences import Measure, baselines, corrected, difference, measures
 from metagen.comparison.tables import Table, budgets_of, by_budget, differences_table, payoffs, scores
-from metagen.runs.records import Left, collect
+from metagen.runs.records import Left, collect, short_of
 
 
 class Options(NamedTuple):
@@ -60,7 +60,15 @@ def comparison(folders: Sequence[Path], options: Options) -> Comparison:
     if options.budgets:
         tables += by_budget(pairs, known, budgets_of(groups, options.budget))
     tables += [payoffs(pairs, known)]
-    return Comparison(groups, pairs, known, [t for t in tables if t.rows], left, _notes(groups, options))
+    return Comparison(
+        groups, pairs, known, [t for t in tables if t.rows], left, [*_notes(groups, options), *_short(groups)]
+    )
+
+
+def _short(groups: Sequence[Group]) -> list[str]:
+    """Name the runs that take part although their training ended before its steps."""
+    found = [(run.folder, short_of(run.record)) for group in groups for run in group.runs()]
+    return [f"short: {folder} has {short}" for folder, short in found if short is not None]
 
 
 def _once(pairs: Sequence[tuple[Group, Group]]) -> list[tuple[Group, Group]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from metagen.errors import MetagenError, nearest
 from metagen.files import check_new_file, write_text
 from metagen.report.tables import comparison_table
-from metagen.runs.records import collect, left_lines
+from metagen.runs.records import collect, left_lines, short_of
 from metagen.runs.settings import Record, differing, overrides_of, settings_of
 from metagen.statistics import summarize
 
@@ -78,6 +78,8 @@ def curve(
             lines.setdefault(_label(keys, point.labels), []).append((point.x, found))
         curves_plot(lines, {name: _heading(runs.values(), name) for name in names}, x, caption, plot)
     notes = [*([f"plot {plot}"] if plot else []), *left_lines(left)]
+    found = [(run.folder, short_of(run.record)) for run in found_runs]
+    notes += [f"short: {folder} has {short}" for folder, short in found if short is not None]
     return "\n\n".join([caption, terminal, *(["\n".join(notes)] if notes else [])])
 
 

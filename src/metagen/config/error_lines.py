@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -76,8 +77,14 @@ def _no_choice(words: Sequence[str]) -> str:
 def _config_error(errors: list[Any], words: Sequence[str]) -> str:
     for error in errors:
         if override := getattr(error, "override", None):
-            return f"cannot read '{override}': expected key=value ({str(error).splitlines()[0]})"
+            return f"cannot read '{override}': expected key=value{_in_quotes(override)}"
     text = " ".join(str(error) for error in errors)
+    if match := re.search(r"Ambiguous value for argument '(.+?)'(?:\s|$)", text):
+        key, _, values = match[1].partition("=")
+        return (
+            f"{match[1]} names several values: metagen train -m makes a run of each; one list is written as "
+            f"{key}=[{values}]"
+        )
     if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, choice = match[1].rpartition("/")
         options = re.search(r"Available options in '[^']*':\s*(.*?)(?:\n\S|Config search path|$)", text, re.S)
@@ -92,6 +99,17 @@ def _config_error(errors: list[Any], words: Sequence[str]) -> str:
         key = match[2] or match[1]
         return f"{key} has no value: give it as {key}=VALUE"
     return str(errors[0]).strip().split("\n")[0]
+
+
+def _in_quotes(override: str) -> str:
+    """Say how the value of an override is quoted, for Hydra and for the shell."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[+~]{0,2}[\w./@]+", key):
+        return ""
+    double = QuotedString(value, Quote.double).with_quotes()
+    return f"; quote a value with such characters: {shlex.quote(f'{key}={double}')}"
 
 
 def _choices(group: str) -> list[str]:

@@ -27,6 +27,8 @@ from metagen.reading import NoYamlError, checked_yaml
 FILES = 5_000
 """YAML files in a folder of configurations."""
 OWN_CLASSES = re.compile(r"hydra_plugins\.metagen_sweeps\.\w+")
+OPTUNA = re.compile(r"hydra\.sweeper\.(sampler|pruner)\._target_$")
+"""What names a class of Optuna, which is checked again where it is made."""
 SAID_BY_HYDRA = re.compile(
     r"hydra\.(runtime|overrides)\.|hydra\.(job\.(config_name|override_dirname|num|id)|mode|searchpath)$"
 )
@@ -205,6 +207,8 @@ def is_setting(key: str, value: Any, said: Collection[str] = ()) -> bool:
         return False
     if any(key == one or key.startswith(f"{one}.") for one in said):
         return True
+    if OPTUNA.match(key):
+        return str(value).startswith(("optuna.samplers.", "optuna.pruners."))
     if key.endswith("._target_"):
         return OWN_CLASSES.fullmatch(str(value)) is not None
     if key.startswith(SPACE):

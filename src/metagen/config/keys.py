@@ -21,14 +21,23 @@ VALUES: dict[str, Any] = {
 
 NODES = (
     "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",
-    "likelihood",
+    "likelihood", "logger", "callbacks",
 )  # fmt: skip
-"""Objects at the top of a configuration, each with a ``_target_``; ``metrics`` holds one for each metric."""
+"""Objects at the top of a configuration, each with a ``_target_``; ``metrics``, ``logger`` and ``callbacks``
+hold one for each name."""
 
 REQUIRED = ("data", "task", "model", "learner", "optimizer", "scheduler", "trainer", "judge")
 """Nodes that nothing works without."""
 
-_FREE = ("trainer", "vectorize", "chunk", "workers", "checkpoint", "checkpoint_every", "max_skips")
+_FREE = ("trainer", "logger", "vectorize", "chunk", "workers", "checkpoint", "checkpoint_every", "max_skips")
+_OF_THE_RECIPE = tuple(
+    f"trainer.{name}"
+    for name in (
+        "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
+        "overfit_batches", "precision",
+    )
+)  # fmt: skip
+"""Keys of the trainer that say what is computed: a resumed run keeps them, or its record would be wrong."""
 _FREE_LEAVES = ("data.root", "data.cache", "test_data.root", "test_data.cache", "judge.cache")
 
 HYPERPARAMETERS = ("model", "learner", "optimizer", "scheduler", "task")
@@ -42,9 +51,12 @@ WITHOUT_EFFECT = frozenset({"seed", "vectorize", "chunk", "workers", "trainer.en
 
 def may_change(key: str) -> bool:
     """Return whether a resumed run may get another value: it says how or where to compute, not what."""
+    if key in _OF_THE_RECIPE:
+        return False
     return key.partition(".")[0] in _FREE or key in _FREE_LEAVES
 
 
 def is_hyperparameter(key: str) -> bool:
     """Return whether runs are compared by it: it says what to compute, not how or where."""
-    return key in _RECIPE or (key.partition(".")[0] in HYPERPARAMETERS and "_target_" not in key)
+    says_how = any(part.startswith("_") for part in key.split("."))
+    return key in _RECIPE or (key.partition(".")[0] in HYPERPARAMETERS and not says_how)

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 from omegaconf import OmegaConf
@@ -23,7 +25,7 @@ from metagen.variables import ALLOW
 CLASSES: dict[str, tuple[type, ...]] = {
     "torch.nn": (nn.Module,),
     "torch.optim": (Optimizer, LRScheduler),
-    "lightning": (L.Trainer, Strategy, Profiler),
+    "lightning": (L.Trainer, Strategy, Profiler, Callback, Logger),
     "metagen.training.parallel": (Strategy,),
     "metagen.data": (object,),
     "torchvision.datasets": (Dataset,),
@@ -37,6 +39,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 """Of which packages a configuration may name classes, and of which kinds."""
 FUNCTIONS = ("metagen.models", "metagen.learners")
 """Of which packages it may name functions, too."""
+OF_OPTUNA = ("optuna.samplers", "optuna.pruners")
+"""Packages of Optuna, which need not be installed, whose classes a configuration may name."""
 UNSAFE = ("torchvision.datasets.lsun",)
 """What unpickles a file of the folder that it is given."""
 KEYWORDS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
@@ -56,7 +60,7 @@ def resolve(name: Any, where: str) -> Any:
         MetagenError: it does not exist, or a configuration may not run it.
     """
     trusted = allowed()
-    if not isinstance(name, str) or not _below(name, [*CLASSES, *trusted]):
+    if not isinstance(name, str) or not _below(name, [*CLASSES, *OF_OPTUNA, *trusted]):
         raise _refused(name, where)
     try:
         target = _located(name)
@@ -164,6 +168,8 @@ def _harmless(target: Any) -> bool:
     home = _home(target)
     if _below(home, UNSAFE):
         return False
+    if inspect.isclass(target) and _below(home, OF_OPTUNA):
+        return target.__name__.endswith(("Sampler", "Pruner"))
     if inspect.isclass(target):
         return any(_below(home, [place]) and issubclass(target, kinds) for place, kinds in CLASSES.items())
     return inspect.isfunction(target) and "." not in target.__qualname__ and _below(home, FUNCTIONS)
@@ -173,6 +179,6 @@ def _refused(name: Any, where: str) -> MetagenError:
     name = printable(str(name))
     return MetagenError(
         f"{printable(where)}._target_={name}: a configuration may name models, learners, data and metrics of "
-        "metagen, modules and optimizers of torch, and lightning's Trainer; if you wrote it or have read "
+        "metagen, modules and optimizers of torch, and lightning's Trainer, callbacks and loggers; if you wrote it or have read "
         f"what it does, allow this one by {ALLOW}={name} in the environment"
     )

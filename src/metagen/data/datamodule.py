@@ -1,7 +1,7 @@
 """The streams of a task as Lightning wants them."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning import LightningDataModule
@@ -19,7 +19,17 @@ warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero
 
 
 class _Batches(IterableDataset[Episode]):
-    """The batches from ``position`` on, up to an epoch's end or ``stop``, and on from there next time."""
+    """The batches from ``position`` on, up to an epoch's end or ``stop``, and on from there next time.
+
+    Args:
+        stream: of batches by number.
+        position: of the first one.
+        stop: number of the batch to stop before.
+        once: whether every pass begins at the first batch.
+        share: of the tasks of a batch.
+        taken: tells how many batches were trained on, where the next pass begins: a trainer fetches ahead.
+        repeat: after so many batches the first ones come again; None: never.
+    """
 
     def __init__(
         self,
@@ -28,18 +38,22 @@ class _Batches(IterableDataset[Episode]):
         stop: int | None = None,
         once: bool = True,
         share: slice = EVERYTHING,
+        taken: Callable[[], int] | None = None,
+        repeat: int | None = None,
     ) -> None:
         self.stream, self.position, self.stop, self.once = stream, position, stop, once
-        self.share = share
+        self.share, self.taken, self.repeat = share, taken, repeat
 
     def __iter__(self) -> Iterator[Episode]:
         if self.once:
             self.position = 0
+        elif self.taken is not None:
+            self.position = self.taken()
         epoch = self.stream.batches
         while self.stop is None or self.position < self.stop:
             if epoch == 0:
                 return
-            step = self.position
+            step = self.position % self.repeat if self.repeat else self.position
             self.position += 1
             yield self.stream.batch(step, self.share)
             if epoch is not None and self.position % epoch == 0:
@@ -60,8 +74,9 @@ class _Sized(_Batches):
 class EpisodeData(LightningDataModule):
     """Batches of episodes for a Lightning trainer.
 
-    Training yields batch ``first_step``, ``first_step + 1``, ...: set it to the number of steps done,
-    and a resumed run goes on with the episodes that the uninterrupted one would have had.
+    Training yields batch ``first_step``, ``first_step + 1``, ... A trainer that goes on from a checkpoint
+    counts the batches that it has trained on, and goes on with the episodes that the uninterrupted run would
+    have had.
 
     Args:
         data: the data set, with the name of its class split.
@@ -72,7 +87,8 @@ class EpisodeData(LightningDataModule):
 
     Attributes:
         bank, test_bank, streams: what :meth:`setup` loads (``test_bank`` is ``bank`` without test_data).
-        first_step: number of the first training batch.
+        first_step: number of the first training batch of a training from its start.
+        overfit: how many training batches are repeated; None where they go on.
     """
 
     bank: Bank
@@ -91,6 +107,7 @@ class EpisodeData(LightningDataModule):
         self.data, self.task, self.test_data = data, task, test_data
         self.seed, self.steps = seed, steps
         self.first_step = 0
+        self.overfit: int | None = None
         self._ready = False
 
     def setup(self, stage: str | None = None) -> None:
@@ -112,7 +129,14 @@ class EpisodeData(LightningDataModule):
         stream = self.streams.train
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         kind = _Batches if stream.batches is None and self.steps is None else _Sized
-        return _loader(kind(stream, self.first_step, self.steps, False, slice(rank, None, ranks)))
+        share = slice(rank, None, ranks)
+        taken = self._taken if self.trainer else None
+        return _loader(kind(stream, self.first_step, self.steps, False, share, taken, self.overfit))
+
+    def _taken(self) -> int:
+        """Return the number of the batch that the trainer has not trained on yet."""
+        assert self.trainer is not None
+        return self.first_step + batches_done(self.trainer)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the fixed validation batches, or no loader where there is no validation."""
@@ -121,6 +145,11 @@ class EpisodeData(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the fixed test batches."""
         return _loader(_Sized(self.streams.test))
+
+
+def batches_done(trainer: Any) -> int:
+    """Return how many batches a trainer has trained on: several a step where it accumulates gradients."""
+    return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
 
 
 def _loader(batches: _Batches) -> DataLoader[Any]:

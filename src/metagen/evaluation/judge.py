@@ -49,6 +49,7 @@ class Judge:
     Attributes:
         accuracy: share of the test images that are recognised, in %; NaN before :meth:`fit`.
         classes: names of the classes, in the order of the logits.
+        say: takes the line that says that a judge is being trained.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Judge:
         self._make, self.seed, self.epochs, self.min_steps = model, seed, epochs, min_steps
         self.lr, self.batch_size, self.shift = lr, batch_size, shift
         self.cache = folder(None if cache is None else str(cache))
+        self.say: Callable[[str], Any] = log.info
         self.accuracy, self.classes = float("nan"), ()  # type: tuple[float, tuple[str, ...]]
 
     def fit(self, bank: Bank, tested: Collection[str] = ()) -> "Judge":
@@ -84,6 +86,7 @@ class Judge:
             few = rows[torch.linspace(0, len(rows) - 1, min(AGAIN, len(rows))).round().long()]
             if not self._load(file, lambda: (self._test(x[few], labels[few]), len(few))):
                 self._anew(ways=len(self.classes))
+                self._say_training(bank.name, len(self.classes))
                 self._train(x[~held], labels[~held], bank.name)
                 self._check_finite(bank.name)
                 self.accuracy = self._test(x[held], labels[held])
@@ -113,6 +116,10 @@ class Judge:
             raise MetagenError(f"the judge's network has no {method}(x): use one that has, as judge=basenet")
         self.model.to(x.device)
         return torch.cat([getattr(self.model, method)(part.float()) for part in x.split(1024)])
+
+    def _say_training(self, name: str, classes: int) -> None:
+        """Say what is going to take a while, since it happens after the training proper."""
+        self.say(f"trains a judge of {name} ({classes} classes), once: it is kept in {self.cache}")
 
     def _train(self, x: Tensor, y: Tensor, name: str) -> None:
         steps = max(self.epochs * -(-len(x) // self.batch_size), self.min_steps)

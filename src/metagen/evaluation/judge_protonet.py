@@ -85,6 +85,7 @@ class ProtoNetJudge(Judge):
             file = self.cache / f"judge-{self._digest(bank, train)}.pt"
             if not self._load(file, lambda: self._tested_again(bank)):
                 self._anew(ways=self.ways)
+                self._say_training(bank.name, len(train))
                 self._learn(sampler)
                 self._check_finite(bank.name)
                 self.model.eval()

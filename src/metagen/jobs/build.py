@@ -1,12 +1,15 @@
 """The objects of an experiment, built from a composed configuration."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from metagen.config.compose import Config, plain
 from metagen.config.schema import check
@@ -17,8 +20,11 @@ from metagen.data.untested_classes import untested_classes
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.evaluation.likelihood import Likelihood
+from metagen.runs.reopen import checkpoint_file
 from metagen.training.checkpoints import Keeper, read_checkpoint
+from metagen.training.divergence import Divergence
 from metagen.training.module import Experiment
+from metagen.training.sample_images import SampleImages
 from metagen.training.skip_bad_steps import SkipBadSteps, advice
 from metagen.training.trainers import Trainers
 
@@ -54,11 +60,19 @@ class Setup:
     patience: int = 10
     advice: str = ""
 
-    def evaluation(self) -> Evaluation:
+    def samples_shown(self) -> list[SampleImages]:
+        """Return the callback that shows samples beside the curves, of a generator with a validation."""
+        generates = self.experiment.model.kind == "generate"
+        few_shot = self.experiment.learner.few_shot
+        val = self.data.streams.val
+        return [SampleImages(val.batch(0))] if generates and few_shot and val is not None else []
+
+    def evaluation(self, echo: Callable[[str], Any] = log.info) -> Evaluation:
         """Return the evaluation on the test stream; a judge is trained for it where a metric needs one."""
         bank, labels = self.data.test_bank, self.data.streams.test.class_ids
         tested = {bank.names[int(label)] for label in labels}
         if self.judge is not None:
+            self.judge.say = echo
             self.judge.fit(bank, tested)
         rest = (
             untested_classes(bank, tested) if any(one.needs_others for one in self.metrics.values()) else None
@@ -69,6 +83,17 @@ class Setup:
     def keeper(self, folder: Path) -> Keeper:
         """Return the callback that writes checkpoints into ``folder``."""
         return Keeper(folder, self.every)
+
+    @property
+    def planned_steps(self) -> int:
+        """Return the steps of a whole training; 0 where nothing is trained."""
+        if not self.experiment.learner.meta_trained:
+            return 0
+        return self.trainers.planned_steps(self.data.streams.train.batches)
+
+    def divergence(self) -> Divergence:
+        """Return the callback that says that a training has diverged."""
+        return Divergence(self.advice)
 
     def skips(self, learner: str) -> SkipBadSteps:
         """Return the callback that skips bad steps; ``learner`` is the name that its error tells."""
@@ -86,13 +111,16 @@ def build(cfg: Mapping[str, Any]) -> Setup:
     """
     config = plain(cfg)
     check(config)
-    trainers = Trainers(config["trainer"])
+    trainers = Trainers(config["trainer"], config.get("logger"), config.get("callbacks"))
     trainers.check(config["task"], config["optimizer"], config["chunk"])
+    start = None if config["checkpoint"] is None else str(checkpoint_file(config["checkpoint"]))
     _check_parts(config)
     judge = instantiate(config["judge"], "judge")
     metrics = {name: instantiate(node, f"metrics.{name}") for name, node in config["metrics"].items()}
     likelihood = instantiate(config["likelihood"], "likelihood") if config.get("likelihood") else None
     data = load_data(config)
+    data.overfit = trainers.overfit
+    trainers.check_callbacks(data.streams.val is not None)
     experiment = build_experiment(config, len(data.streams.train.classes))
     metrics = _fitting(metrics, experiment.model)
     if likelihood is not None:
@@ -100,7 +128,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
     if not any(metric.needs_judge for metric in metrics.values()):
         judge = None
     setup = Setup(
-        data, experiment, metrics, likelihood, judge, config["samples"], trainers, config["checkpoint"],
+        data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,
         config["checkpoint_every"], config["max_skips"], advice(config),
     )  # fmt: skip
     setup.keeper(Path())
@@ -111,6 +139,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
 def _check_parts(config: Config) -> None:
     """Refuse what does not fit together before the data are loaded, which may mean to download them."""
     trial = build_experiment(config, classes=max(1000, config["task"].get("ways", 0)))
+    check_layers(trial.model)
     channels, taken = _channels(config["data"]), getattr(trial.model, "channels", 1)
     if channels != taken:
         raise MetagenError(
@@ -121,6 +150,25 @@ def _check_parts(config: Config) -> None:
         trial.configure_optimizers()
     except (ValueError, TypeError, RuntimeError) as error:
         raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
+
+
+LAYERS: tuple[tuple[type, str], ...] = (
+    (_DropoutNd, "draws noise that no seed of an episode fixes: leave it out"),
+    (_BatchNorm, "keeps running averages, which tasks would share: use metagen.models.layers.BatchStatNorm"),
+)
+"""Layers of torch that adaptation cannot use, and why."""
+
+
+def check_layers(model: nn.Module) -> None:
+    """Refuse layers whose noise or running averages adaptation cannot keep apart.
+
+    Raises:
+        MetagenError: the model has one.
+    """
+    for name, layer in model.named_modules():
+        for kind, why in LAYERS:
+            if isinstance(layer, kind):
+                raise MetagenError(f"model.{name}: {type(layer).__name__} {why}")
 
 
 def _channels(node: Mapping[str, Any]) -> Any:

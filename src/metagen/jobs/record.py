@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metagen.data.bank import Bank
+from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.files import write_json, write_npz
 from metagen.jobs.build import Setup
@@ -21,6 +22,9 @@ class Training:
     """The training behind the weights.
 
     steps:               of training.
+    planned:             steps that it would have had; None where the weights are those of another run.
+    ended:               what ended it before, such as ``max_time``; None where nothing did.
+    diverged:            whether it had diverged at its end.
     seconds:             of training; None where the weights are those of another run.
     episodes_per_second: validation included.
     ranks:               processes that trained together.
@@ -30,6 +34,9 @@ class Training:
     """
 
     steps: int
+    planned: int | None = None
+    ended: str | None = None
+    diverged: bool = False
     seconds: float | None = None
     episodes_per_second: float | None = None
     ranks: int = 1
@@ -40,7 +47,11 @@ class Training:
 
     def described(self) -> dict[str, Any]:
         """Return what the record tells: of an evaluation the checkpoint, of a training how it went."""
-        own = ("ranks", "skipped", "resumed") if self.checkpoint is None else ("checkpoint", "sha256")
+        own = (
+            ("planned", "ended", "diverged", "ranks", "skipped", "resumed")
+            if self.checkpoint is None
+            else ("checkpoint", "sha256")
+        )
         names = ("steps", "seconds", "episodes_per_second", *own)
         return {name: getattr(self, name) for name in names}
 
@@ -51,6 +62,11 @@ def write_record(run: Run, setup: Setup, evaluation: Evaluation, training: Train
     ``metrics.json`` is the last one: where it is, the run has come to its end.
     """
     folder, streams, test = run.folder, setup.data.streams, setup.data.streams.test
+    if len(evaluation) != _episodes(test):
+        raise MetagenError(
+            f"{len(evaluation)} of {_episodes(test)} test episodes were measured: nothing is recorded, whose "
+            "checksum is that of all; leave out what ends the test before"
+        )
     write_npz(folder / "episodes.npz", **test.audit())
     adaptation_plot(evaluation.curve(), setup.metrics, folder / "adaptation.png")
     _write_samples(setup, evaluation, folder)
@@ -84,6 +100,11 @@ def write_record(run: Run, setup: Setup, evaluation: Evaluation, training: Train
             "choices": dict(run.choices),
         },
     )
+
+
+def _episodes(test: Any) -> int:
+    """Return how many episodes a test stream has; a batch of single images is one."""
+    return getattr(test, "total", None) or int(test.batches)
 
 
 def _write_samples(setup: Setup, evaluation: Evaluation, folder: Path) -> None:

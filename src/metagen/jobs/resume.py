@@ -1,9 +1,11 @@
 """Going on with a training that was interrupted: ``metagen train --resume RUN``."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from metagen.config.compose import resolved
+from metagen.config.compose import Config, resolved
 from metagen.config.keys import may_change
 from metagen.config.overrides import group_of
 from metagen.config.schema import check
@@ -15,6 +17,9 @@ from metagen.runs.run import Run
 
 def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
     """Return an interrupted run, to go on in its own folder with its own configuration; nothing is written.
+
+    A run that has come to its end goes on where it is lengthened, as by ``trainer.max_steps=N``, or where
+    something else than its steps ended it.
 
     Args:
         run: its folder.
@@ -39,7 +44,10 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
     if overrides:
         check(resolved(opened.config))
         _check_recipe(run, overrides, opened)
-    return None if _finished(run) else opened.run(kind="resumed", folder=run)
+    steps = _steps_done(run)
+    if steps is not None and _all_done(run, steps, resolved(opened.config), overrides):
+        return None
+    return opened.run(kind="resumed", folder=run)
 
 
 def _check_recipe(run: Path, overrides: Sequence[str], opened: Reopened) -> None:
@@ -53,8 +61,36 @@ def _check_recipe(run: Path, overrides: Sequence[str], opened: Reopened) -> None
             )
 
 
-def _finished(run: Path) -> bool:
-    try:
-        return "metrics" in read_json(run / "metrics.json")
-    except (OSError, ValueError, TypeError, MetagenError):
-        return False
+def _steps_done(run: Path) -> int | None:
+    """Return the steps of a training whose record is there; None where there is none."""
+    record = _record(run)
+    return None if "metrics" not in record else int(record.get("training", {}).get("steps") or 0)
+
+
+def _record(run: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, TypeError, MetagenError):
+        record = read_json(run / "metrics.json")
+        return record if isinstance(record, dict) else {}
+    return {}
+
+
+def _all_done(run: Path, steps: int, config: Config, overrides: Sequence[str]) -> bool:
+    """Return whether a run that has a record is not to go on.
+
+    Raises:
+        MetagenError: it is to be shorter than it is, or would end at once where it ended before.
+    """
+    training, trainer = _record(run).get("training", {}), config["trainer"]
+    wanted, given = int(trainer["max_steps"]), {group_of(word) for word in overrides}
+    if steps and wanted < steps:
+        raise MetagenError(f"trainer.max_steps={wanted}: {run} has {steps} steps already; name more")
+    if not steps or steps == wanted or training.get("ended") == "early_stopping":
+        return True
+    if steps == training.get("planned") and not given & {"trainer.max_steps", "trainer.max_epochs"}:
+        return True
+    if trainer.get("max_time") is not None and "trainer.max_time" not in given:
+        raise MetagenError(
+            f"{run} ended after {steps} of {wanted} steps by trainer.max_time, which counts the time before, "
+            "too: give it more, as trainer.max_time=DD:HH:MM:SS, or null for any"
+        )
+    return False

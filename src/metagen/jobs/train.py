@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
 from metagen.config import tuned
 from metagen.config.flat import hyperparameters
+from metagen.data.datamodule import batches_done
 from metagen.errors import MetagenError, TrainingInterruptedError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.files import write_json
 from metagen.jobs import ddp
+from metagen.jobs.announce import ended_by, said_at_the_end, say_profile, showing_the_summary, starts
 from metagen.jobs.build import Setup, build, load_checkpoint, start_from
 from metagen.jobs.record import Training, write_record
 from metagen.report.tables import likelihood_table, metrics_table
 from metagen.runs.run import HeldBack, Run
 from metagen.training import parallel, signals
 from metagen.training.checkpoints import BEST, LAST, newest
+from metagen.training.loggers import label, log_curve, log_image, log_test, takes_images
+from metagen.training.plateau import StepPlateau
+from metagen.training.progress import TimeLeft
 from metagen.training.pruning import pruning
 from metagen.variables import RANKS
 
@@ -73,20 +77,29 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
         echo(text)
     start, steps = newest(checkpoints) if run.kind == "resumed" else (None, None)
     if start is not None:
-        # Every step depends on its number alone.
-        keeper.saved_step = setup.data.first_step = load_checkpoint(experiment, start)
+        keeper.saved_step = load_checkpoint(experiment, start)
         echo(f"goes on from step {steps} ({start})")
     elif setup.start:
         if run.kind == "resumed":
             start_from(experiment, setup.start)
         if not learner.meta_trained:
             echo(f"starts as {setup.start}: this is fine-tuning, not training from scratch")
+    echo(starts(run, setup))
     validated = setup.data.streams.val is not None
+    divergence = setup.divergence()
     with ddp.together(run) if learner.meta_trained else nullcontext():
-        trainer = setup.trainers.training(run.folder, [keeper, skips, *pruning()], steps)
+        watching = [StepPlateau(), TimeLeft(setup.planned_steps), divergence, *setup.samples_shown()]
+        trainer = setup.trainers.training(
+            run.folder, label(run.overrides), [keeper, skips, *watching, *pruning()], steps
+        )
         if learner.meta_trained:
-            with _interruptible(trainer, f"metagen train --resume {run.folder}"), signals.deferred():
-                trainer.fit(experiment, datamodule=setup.data, ckpt_path=start, weights_only=True)
+            with (
+                _interruptible(trainer, f"metagen train --resume {run.folder}"),
+                signals.deferred(),
+                showing_the_summary(echo),
+            ):
+                _fit(trainer, setup, start)
+            say_profile(trainer, echo)
         else:
             trainer.strategy.connect(experiment)
     if not trainer.is_global_zero:
@@ -98,10 +111,13 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
         keeper.keep(trainer, BEST)
     load_checkpoint(experiment, checkpoints / BEST)
     training = Training(
-        trainer.global_step, keeper.seconds, _rate(setup, trainer.global_step, keeper.seconds),
+        trainer.global_step, setup.planned_steps, ended_by(trainer, setup.planned_steps),
+        bool(divergence.found), keeper.seconds, _rate(setup, batches_done(trainer), keeper.seconds),
         trainer.world_size, skips.total, keeper.resumed,
     )  # fmt: skip
-    tester = trainer if trainer.world_size == 1 else setup.trainers.testing(run.folder)
+    for line in said_at_the_end(training, divergence, run.folder):
+        log.warning("%s", line)
+    tester = trainer if trainer.world_size == 1 else setup.trainers.testing(run.folder, label(run.overrides))
     with _interruptible(tester, f"metagen train --resume {run.folder}"):
         return _evaluate(run, setup, tester, training, echo)
 
@@ -136,7 +152,7 @@ def evaluate(run: Run, echo: Echo) -> float:
             echo(line)
         training = Training(steps, checkpoint=str(setup.start), sha256=digest)
         with run.opened(messages):
-            tester = setup.trainers.testing(run.folder)
+            tester = setup.trainers.testing(run.folder, label(run.overrides))
             with _interruptible(tester, None):
                 return _evaluate(run, setup, tester, training, echo)
 
@@ -166,12 +182,12 @@ def _interruptible(trainer: L.Trainer, again: str | None) -> Iterator[None]:
 
 
 def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, echo: Echo) -> float:
-    evaluation = setup.experiment.evaluation = setup.evaluation()
+    evaluation = setup.experiment.evaluation = setup.evaluation(echo)
     trainer.test(setup.experiment, datamodule=setup.data, verbose=False)
     summary = evaluation.summary()
     write_record(run, setup, evaluation, training)
     means = {f"test/{name}": float(value["mean"]) for name, value in summary.items()}
-    _to_tensorboard(trainer, run, evaluation, means)
+    _to_loggers(trainer, run, evaluation, means, training.steps)
     echo(metrics_table(summary, {name: metric.unit for name, metric in setup.metrics.items()}))
     if evaluation.likelihood is not None:
         echo(likelihood_table(evaluation.likelihood.summary()))
@@ -179,19 +195,27 @@ def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, ec
     return next(iter(means.values()), math.nan)
 
 
-def _to_tensorboard(trainer: L.Trainer, run: Run, evaluation: Evaluation, means: Mapping[str, float]) -> None:
-    """Log hyperparameters with the test metrics, the adaptation curves and the samples."""
-    assert isinstance(trainer.logger, TensorBoardLogger)
-    trainer.logger.log_hyperparams(hyperparameters(run.config, run.choices), dict(means))
-    writer = trainer.logger.experiment
-    for point in evaluation.curve():
-        for name, value in point["metrics"].items():
-            writer.add_scalar(f"adaptation/{name}", value["mean"], point["step"])
-    if (run.folder / "samples.png").is_file():
-        writer.add_image("samples", np.asarray(Image.open(run.folder / "samples.png")), dataformats="HWC")
-    trainer.logger.save()
+def _to_loggers(
+    trainer: L.Trainer, run: Run, evaluation: Evaluation, means: Mapping[str, float], step: int
+) -> None:
+    """Log hyperparameters with the test metrics, the adaptation curves and the samples of the test."""
+    picture = run.folder / "samples.png"
+    for logger in trainer.loggers:
+        log_test(logger, hyperparameters(run.config, run.choices), dict(means), step)
+        log_curve(logger, evaluation.curve())
+        if picture.is_file() and takes_images(logger):
+            log_image(logger, "test/samples", Image.open(picture), step)
+        logger.save()
 
 
-def _rate(setup: Setup, steps: int, seconds: float) -> float | None:
+def _fit(trainer: L.Trainer, setup: Setup, start: Path | None) -> None:
+    """Train; what Lightning finds wrong with what it was given is the user's to read."""
+    try:
+        trainer.fit(setup.experiment, datamodule=setup.data, ckpt_path=start, weights_only=True)
+    except MisconfigurationException as error:
+        raise MetagenError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _rate(setup: Setup, batches: int, seconds: float) -> float | None:
     """Return the training episodes per second, validation included."""
-    return steps * setup.data.task.batch / seconds if seconds and steps else None
+    return batches * setup.data.task.batch / seconds if seconds and batches else None

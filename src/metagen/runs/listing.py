@@ -9,13 +9,14 @@ from metagen.config.overrides import by_key
 from metagen.errors import MetagenError
 from metagen.reading import read_yaml
 from metagen.report.tables import comparison_table, number
-from metagen.runs.records import has_checkpoint, read_record, run_folders
+from metagen.runs.records import has_checkpoint, read_record, run_folders, short_of
 from metagen.runs.settings import settings_of
 
 QUIET = 600  # seconds without a new byte after which an unfinished run is taken for a dead one
 
 LEGEND = (
-    "done: has metrics.json. running: not done, and written to within the last {} minutes. interrupted: "
+    "done: has metrics.json. short: has it, too, but fewer steps than it was told. "
+    "running: not done, and written to within the last {} minutes. interrupted: "
     "checkpoints/last.ckpt holds its state. unfinished: neither. broken: its metrics.json cannot be read."
 )
 
@@ -56,7 +57,9 @@ def listing(folders: Sequence[Path], now: float | None = None) -> str:
 def _listed(folder: Path, now: float) -> Listed:
     try:
         record = read_record(folder)
-        return Listed(folder, "done", _changed([folder / "metrics.json"]), settings_of(record), _main(record))
+        changed, short = _changed([folder / "metrics.json"]), short_of(record)
+        state = "done" if short is None else "short"
+        return Listed(folder, state, changed, settings_of(record), _main(record), short)
     except FileNotFoundError:
         state, trouble = "interrupted" if has_checkpoint(folder) else "unfinished", None
     except (ValueError, OSError, AttributeError, TypeError) as error:

@@ -129,6 +129,19 @@ def read_record(folder: Path) -> Record:
     return record
 
 
+def short_of(record: Record) -> str | None:
+    """Return how far a training is short of its steps and what ended it; None where it is not.
+
+    Raises:
+        TypeError: the record says something else than numbers.
+    """
+    training = record["training"]
+    steps, planned = training.get("steps"), training.get("planned")
+    if not planned or steps is None or steps >= planned:
+        return None
+    return f"{int(steps)} of {int(planned)} steps, ended by {training.get('ended') or 'something'}"
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Return whether a run's last state was saved."""
     return (folder / "checkpoints" / "last.ckpt").is_file()

@@ -149,6 +149,15 @@ def best_checkpoint(run: str | Path) -> Path:
     return checkpoint
 
 
+def checkpoint_file(path: str | Path) -> Path:
+    """Return the checkpoint file that ``checkpoint=PATH`` names: a file, or a run's folder with its best one.
+
+    Raises:
+        MetagenError: the folder is no run, or has no checkpoint.
+    """
+    return best_checkpoint(path) if Path(path).is_dir() else Path(path)
+
+
 def _saved_choices(run: Path) -> dict[str, str]:
     """Return group -> choice as Hydra saved them; a run of which they cannot be read has none."""
     with suppress(Exception):
@@ -263,8 +272,10 @@ def _settle(config: Config, start: bool) -> dict[str, tuple[Any, Any]]:
                 node[key] = here
                 moved[f"{name}.{key}"] = (path, here or "the default")
     path = OmegaConf.select(OmegaConf.create(config), "checkpoint")
-    if start and isinstance(path, str) and not Path(path).is_file():
-        raise MetagenError(f"checkpoint={path} is not on this machine: say where it is, as checkpoint=FILE")
+    if start and isinstance(path, str) and not Path(path).exists():
+        raise MetagenError(
+            f"checkpoint={path} is not on this machine: say where it is, as checkpoint=RUN or FILE"
+        )
     return moved
 
 

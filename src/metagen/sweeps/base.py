@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config.compose import select
+from metagen.config.error_lines import explain
 from metagen.config.foreign import check_job
 from metagen.config.overrides import key_of
 from metagen.console import echo
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, UsageError
 from metagen.runs.run import SIGNS, SWEEP
 from metagen.sweeps.adopt import adopted
 from metagen.sweeps.plan import Job, Sweep
@@ -79,7 +82,15 @@ class SweepLauncher(Launcher):
         raise NotImplementedError
 
     def _compose(self, overrides: list[str], number: int) -> DictConfig:
-        config = self.context.config_loader.load_sweep_config(self.config, [*self.task.known, *overrides])
+        words = [*self.task.known, *overrides]
+        try:
+            config = self.context.config_loader.load_sweep_config(self.config, words)
+        except (HydraException, OmegaConfBaseException) as error:
+            # A key that only some choices have: what is known is what this job chose.
+            line = explain(error, words)
+            raise UsageError(
+                f"job {number} ({' '.join(overrides)}): {line.text if line else error}"
+            ) from error
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         check_job(config, self.config)

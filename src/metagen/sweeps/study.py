@@ -11,13 +11,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from metagen.config.overrides import quoted
+from metagen.config.pruners import PRUNER, make_pruner
 from metagen.console import echo
 from metagen.errors import MetagenError, nearest
 from metagen.files import write_text
 from metagen.sweeps.adopt import adopted, storage
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
-from metagen.sweeps.space import space_of
+from metagen.sweeps.samplers import make_sampler, plain_node
+from metagen.sweeps.space import Space, space_of
 from metagen.sweeps.table import record_of
 from metagen.sweeps.trials import trials_table
 
@@ -25,15 +27,18 @@ from metagen.sweeps.trials import trials_table
 class OptunaSearch(Sweeper):
     """Searches by TPE (Bergstra et al., 2011); the study is kept in ``study.db`` in the sweep's folder.
 
-    A study that is there goes on: its unfinished trials first.
+    A study that is there goes on: its unfinished trials first. What is drawn for a trial depends on the seed
+    and on the trial's number alone, so that a study that goes on does not repeat the trials that it has.
 
     Args:
         metric: a metric, or a list for several objectives; None takes the task's first one.
         n_trials: in the end, those of an earlier call among them.
         n_jobs: trials that are decided on together, and run at the same time as far as the launcher allows.
         seed: of the sampler.
-        prune: whether trials end early whose validation losses are worse than the median; for one
+        prune: whether trials end early whose validation losses are worse than the pruner allows; for one
             objective only.
+        sampler: a node with the class of a sampler of Optuna, and its arguments; None for TPE.
+        pruner: a node with the class of a pruner of Optuna, and its arguments; None for the median rule.
         params: search space, override by key, as on the command line.
     """
 
@@ -45,13 +50,15 @@ class OptunaSearch(Sweeper):
         seed: int = 0,
         prune: bool = True,
         params: Mapping[str, Any] | None = None,
+        sampler: Mapping[str, Any] | None = None,
+        pruner: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (("n_trials", n_trials), ("n_jobs", n_jobs)):
             if not (isinstance(value, int) and value >= 1):
                 raise MetagenError(f"hydra.sweeper.{name}={value}: expected a whole number of 1 or more")
         self.metric, self.n_trials, self.n_jobs, self.seed = metric, n_trials, n_jobs, seed
         self.params: Mapping[str, Any] = params or {}
-        self.prune = prune
+        self.prune, self.sampler, self.pruner = prune, plain_node(sampler), plain_node(pruner)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Make the launcher.
@@ -85,13 +92,15 @@ class OptunaSearch(Sweeper):
             MetagenError: a metric that the task does not have, or a search space that is none.
         """
         names = self._metrics()
+        make_sampler(self.sampler, self.seed, 0, self.n_jobs)
+        make_pruner(self.pruner)
         parser = OverridesParser.create(config_loader=self.loader)
         given = [f"{key}={value}" for key, value in self.params.items()]
         space = space_of(parser.parse_overrides([*given, *arguments]))
         study = self._study(names)
         self._finish(study, names)
         while (left := self.n_trials - len(study.trials)) > 0:
-            trials = [study.ask(space.searched) for _ in range(min(self.n_jobs, left))]
+            trials = [self._ask(study, space) for _ in range(min(self.n_jobs, left))]
             batch = [space.overrides(trial.params) for trial in trials]
             if trials[0].number == 0:
                 self.loader.load_sweep_config(self.settings, batch[0])
@@ -121,13 +130,19 @@ class OptunaSearch(Sweeper):
             write_text(self.root / "multirun.yaml", OmegaConf.to_yaml(self.settings))
         address = storage(self.root)
         self.jobs.study = address if self.prune and len(names) == 1 else None
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=address,
             study_name="metagen",
             load_if_exists=True,
             directions=["maximize" if one == "higher" else "minimize" for one in better],
-            sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=max(5, self.n_jobs)),
         )
+        study.set_user_attr(PRUNER, self.pruner)
+        return study
+
+    def _ask(self, study: Any, space: Space) -> Any:
+        """Return the next trial, drawn by its number."""
+        study.sampler = make_sampler(self.sampler, self.seed, len(study.trials), self.n_jobs)
+        return study.ask(space.searched)
 
     def _finish(self, study: Any, names: Sequence[str]) -> None:
         """Run the trials again that were interrupted."""

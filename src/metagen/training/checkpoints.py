@@ -119,11 +119,11 @@ class Keeper(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write the last checkpoint where it is time, or where a signal says so."""
-        if _validates(trainer, 0):
-            return
+        if _validates(trainer, 0) or trainer.fit_loop.epoch_loop._should_accumulate():
+            return  # gradients of half a step are in no checkpoint
         over = trainer.should_stop or trainer.global_step == trainer.max_steps
         late = time.monotonic() - self._saved_at >= self.every
-        if over or late or _validates(trainer, 1) or signals.noted():
+        if over or late or _validates(trainer, trainer.accumulate_grad_batches) or signals.noted():
             self.keep(trainer, LAST)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:

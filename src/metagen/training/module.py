@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.precision import Precision as PrecisionPlugin
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
 
 from metagen.core.episode import Episode
 from metagen.core.learner import Learner
@@ -19,6 +20,7 @@ from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
 from metagen.functional.chunked import Plan, mean_over, plan, width
 from metagen.functional.vectorize import backend, tasks_of, tree_map
+from metagen.training.plateau import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -186,14 +188,28 @@ class Experiment(L.LightningModule):
         if self._scheduler is None:
             return optimizer
         try:
-            schedule = self._scheduler(optimizer)
+            schedule = _schedule(self._scheduler, optimizer)
         except ZeroDivisionError as error:
             # torch divides by the steps of the rise less one.
             raise MetagenError(
                 "scheduler: the learning rate would rise within exactly one step, which OneCycleLR cannot: "
                 "set another scheduler.pct_start or trainer.max_steps"
             ) from error
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        config: dict[str, Any] = {"scheduler": schedule, "interval": "step"}
+        if isinstance(schedule, ReduceLROnPlateau):
+            config |= {"monitor": "val/loss", "strict": False, "frequency": NEVER}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+def _schedule(make: Callable[..., Any], optimizer: torch.optim.Optimizer) -> Any:
+    """Return a schedule of an optimizer; one that is made of others has these made of it, too."""
+    parts = make.keywords.get("schedulers") if isinstance(make, partial) else None
+    if parts is None or not isinstance(make, partial):
+        return make(optimizer)
+    made = [_schedule(one, optimizer) if isinstance(one, partial) else one for one in parts]
+    if make.func is ChainedScheduler:
+        return ChainedScheduler(made, optimizer)
+    return make(optimizer, schedulers=made)
 
 
 class _OfAllRanks(torch.autograd.Function):

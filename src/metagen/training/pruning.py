@@ -1,4 +1,4 @@
-"""End a trial early whose validation losses are worse than the median of the trials before it."""
+"""End a trial early whose validation losses are worse than those of the trials before it."""
 
 import os
 from typing import Any
@@ -6,15 +6,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from metagen.config.pruners import PRUNER, make_pruner
 from metagen.errors import TrialPrunedError
 from metagen.variables import TRIAL
 
-STARTUP = 4
-"""Trials that are never pruned: fewer do not tell what is usual."""
-
 
 class Pruning(Callback):
-    """Reports every validation loss to the study and asks it whether to go on (Optuna's median rule).
+    """Reports every validation loss to the study and asks its pruner whether to go on.
 
     Args:
         storage: address of the study's database.
@@ -24,8 +22,8 @@ class Pruning(Callback):
     def __init__(self, storage: str, number: int) -> None:
         import optuna
 
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP)
-        study = optuna.load_study(study_name="metagen", storage=storage, pruner=pruner)
+        study = optuna.load_study(study_name="metagen", storage=storage)
+        study.pruner = make_pruner(study.user_attrs.get(PRUNER))
         # The study's direction is the metric's; a loss is better where it is lower.
         self.sign = 1.0 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1.0
         frozen = study.get_trials(deepcopy=False)[number]

@@ -1,0 +1,73 @@
+"""The callbacks that a configuration names, beside those that every training has."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+
+from metagen.config.trusted import instantiate
+from metagen.errors import MetagenError
+
+PLACES = ("save_dir", "dirpath", "log_dir", "filename", "dir")
+"""Arguments of callbacks, loggers and profilers that name what they write."""
+
+
+def check_places(node: Any, where: str) -> None:
+    """Refuse a place outside of the run's folder: a configuration may come from a stranger.
+
+    Raises:
+        MetagenError: there is one.
+    """
+    if isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            check_places(value, f"{where}[{index}]")
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key in PLACES and isinstance(value, str) and _outside(value):
+                raise MetagenError(
+                    f"{where}.{key}={value}: expected a folder within that of the run, such as {key}=mine"
+                )
+            check_places(value, f"{where}.{key}")
+
+
+def _outside(path: str) -> bool:
+    return path.startswith(("/", "~", "\\")) or ".." in path or ":" in path
+
+
+def make_callbacks(nodes: Mapping[str, Any]) -> list[Callback]:
+    """Return the callbacks of a configuration.
+
+    Raises:
+        MetagenError: a node describes none, or one does not take its arguments.
+    """
+    made = []
+    for name, node in nodes.items():
+        one = instantiate(node, f"callbacks.{name}")
+        if not isinstance(one, Callback):
+            raise MetagenError(
+                f"callbacks.{name}={node}: expected a node with a _target_, the class of a callback"
+            )
+        made.append(one)
+    return made
+
+
+def check_callbacks(callbacks: list[Callback], loggers: bool, validated: bool) -> None:
+    """Refuse callbacks that have nothing to look at.
+
+    Args:
+        callbacks: of the configuration.
+        loggers: whether there is a logger.
+        validated: whether there is a validation.
+
+    Raises:
+        MetagenError: there is one.
+    """
+    for one in callbacks:
+        name = type(one).__name__
+        if isinstance(one, LearningRateMonitor) and not loggers:
+            raise MetagenError(f"{name} writes into the curves, of which logger=none has none: leave one out")
+        monitor = getattr(one, "monitor", None)
+        if str(monitor).startswith("val/") and not validated:
+            raise MetagenError(
+                f"{name} looks at {monitor}, but there is no validation: set task.val_images, or leave it out"
+            )
