@@ -43,7 +43,7 @@ class Metric:
 
     Attributes:
         name: the key in ``metrics.json``.
-        unit: ``"%"``, ``"nats"``, or ``""`` for a ratio.
+        unit: ``"%"``, ``"nats"``, ``"bits"``, or ``""`` for a ratio.
         better: which direction is an improvement. For a ratio to real images, the direction that
             leaves the usual failure (copies, or one image per class): 1 is the ideal.
         needs_judge: reads ``outcome.judge``, a classifier that somebody must train first.
@@ -53,7 +53,7 @@ class Metric:
     """
 
     name: str
-    unit: Literal["%", "nats", ""] = ""
+    unit: Literal["%", "nats", "bits", ""] = ""
     better: Literal["higher", "lower"] = "higher"
     needs_judge: bool = False
     needs_samples: bool = False

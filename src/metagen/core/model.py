@@ -1,6 +1,6 @@
 """The contract of a model: what it offers to the learners and to the evaluation."""
 
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ class Model(nn.Module):
             or by the statistics of the support images, so that each is classified by itself.
         needs_memory: whether it says something only given support images in its buffer ``memory``
             (N, K, C, H, W), which a learner has to write.
+        colours: channels of the images it takes, 1 or 3; None: any.
         lowers: what mixed precision may lower, see
             :mod:`metagen.functional.autocast`; the learner decides, too.
     """
@@ -42,6 +43,7 @@ class Model(nn.Module):
     transductive: bool = True
     needs_memory: ClassVar[bool] = False
     lowers: ClassVar[Lowered] = "all"
+    colours: int | None = 1
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean loss over all images of ``shots``, a scalar in ``loss_unit``."""
@@ -87,6 +89,8 @@ class Generator(Model):
     head: ClassVar[tuple[str, ...]] = ("context",)
     likelihood: ClassVar[str | None] = None
     """What :meth:`log_likelihood` returns, in nats: ``"exact"``, ``"bound"``, or None where there is none."""
+    pixels: Any = None
+    """What a likelihood is one of, by its ``name``: see :mod:`metagen.models.pixel_likelihood`."""
     context: nn.Parameter
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
@@ -129,6 +133,6 @@ KINDS = {"sample": "generate", "logits": "classify"}
 DEFAULTS = {
     name: getattr(Model, name)
     for name in ("per_class", "head", "encoder", "loss_unit", "surrogate", "batch_statistics", "transductive",
-                 "lowers")
+                 "lowers", "colours")
 }  # fmt: skip
 """What holds for a module that does not say it."""

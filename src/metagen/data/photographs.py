@@ -22,8 +22,8 @@ Fit = Literal["crop", "stretch"]
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, MemoryError)
 
 
-def read(path: Path, size: int, channels: int, fit: Fit = "crop") -> Tensor:
-    """Read a picture file as uint8 (C, size, size).
+def read(path: Path, size: int, channels: int, fit: Fit = "crop", limit: int = MAX_PIXELS) -> Tensor:
+    """Read a picture file of at most ``limit`` pixels as uint8 (C, size, size).
 
     A camera's rotation is undone, what is transparent becomes white, of a film the first frame is taken.
 
@@ -37,14 +37,14 @@ def read(path: Path, size: int, channels: int, fit: Fit = "crop") -> Tensor:
     try:
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
             warnings.simplefilter("ignore")  # of damaged EXIF data and of very large pictures
-            if image.width * image.height > MAX_PIXELS:
-                raise MetagenError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            if image.width * image.height > limit:
+                raise MetagenError(f"has {image.width} x {image.height} pixels, more than {limit:,}")
             image.draft("RGB" if channels == 3 else "L", (2 * size, 2 * size))  # decodes a JPEG at its scale
             return square(ImageOps.exif_transpose(image), size, channels, fit)
     except Image.UnidentifiedImageError as error:
         raise MetagenError(f"no picture of a known kind ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
-        raise MetagenError(f"has more than {MAX_PIXELS:,} pixels") from error
+        raise MetagenError(f"has more than {limit:,} pixels") from error
     except _BROKEN as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines() or ["damaged file"]
         raise MetagenError(reason[0]) from error

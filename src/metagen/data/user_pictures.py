@@ -3,6 +3,7 @@
 One file holds both halves, reading folders and finding the ink, because neither is of use alone.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,10 @@ JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def read_classes(
-    folder: str | Path, size: int = 28, crop: bool | None = None
+    folder: str | Path,
+    size: int = 28,
+    crop: bool | None = None,
+    read: Callable[[Path], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Read ``folder/CLASS/IMAGE`` as support images.
 
@@ -40,10 +44,11 @@ def read_classes(
         size: side of the result in pixels.
         crop: cut out the ink and centre it with MNIST's margin; by default only where a picture is
             not ``size`` x ``size`` already.
+        read: reads one file in place of :func:`read_image`, for images that are no drawings.
 
     Returns:
-        Images uint8 (N, K, size, size), ink = 255 on 0, and the N class names. Classes and files
-        are in natural order (``2`` before ``10``).
+        Images uint8 (N, K, size, size), ink = 255 on 0 (or what ``read`` returns), and the N class names.
+        Classes and files are in natural order (``2`` before ``10``).
 
     Raises:
         MetagenError: no such folder, no class folders, an empty one, unequal counts, a file that is
@@ -64,7 +69,8 @@ def read_classes(
         if not paths:
             raise MetagenError(f"class folder {root / name} holds no images")
     # First, so that a file that is no picture is named and not counted.
-    images = [[read_image(path, size, crop) for path in paths] for paths in files.values()]
+    one = read or (lambda path: read_image(path, size, crop))
+    images = [[one(path) for path in paths] for paths in files.values()]
     counts = {name: len(paths) for name, paths in files.items()}
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name}: {count}" for name, count in counts.items())

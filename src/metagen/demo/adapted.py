@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Support = Mapping[int, np.ndarray]
-"""The images of one class by their side: uint8 (K, side, side), ink = 255."""
+from metagen.data.form import Form
+
+Support = Mapping[Form, np.ndarray]
+"""The images of one class by their form: uint8 (K, H, W), ink = 255, or (K, H, W, 3) in colour."""
 
 
 @dataclass(frozen=True)
 class AdaptationPoint:
-    """Where an adaptation stood after ``step`` steps; ``samples`` are uint8 (STRIP, H, W)."""
+    """Where an adaptation stood after ``step`` steps; ``samples`` are uint8 (STRIP, H, W[, 3])."""
 
     step: int
     samples: np.ndarray
@@ -22,7 +24,7 @@ class Adapted:
     """What one run made of a support set.
 
     label, folder: the run's.
-    support:  uint8 (K, H, W).
+    support:  uint8 (K, H, W), or (K, H, W, 3) in colour, as all images.
     steps:    how many were taken.
     points:   at 0, 1, 2, 5, 10, ... steps, the last one included; none, if no step was taken.
     losses:   L(phi_i; support) for i = 0 ... steps, or nothing where it has no meaning.
@@ -49,6 +51,6 @@ class Adapted:
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the Euclidean distances of uint8 images (n, H, W) and (K, H, W), pixels in [0, 1]: (n, K)."""
+    """Return the Euclidean distances of uint8 images (n, ...) and (K, ...), pixels in [0, 1]: (n, K)."""
     x, y = (images.reshape(len(images), -1) / 255.0 for images in (a, b))
     return np.sqrt(np.square(x[:, None] - y[None]).sum(-1))

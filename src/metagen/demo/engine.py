@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metagen.config.saved import saved_choices
+from metagen.data.form import Form
 from metagen.demo.adapted import AdaptationPoint, Adapted, Support, distances
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import budgets
@@ -55,10 +56,10 @@ class Runner:
         """Adapt for ``steps`` steps (none, if the learner takes none) and draw ``n`` images.
 
         Raises:
-            MetagenError: a number is out of range, or there is no support image of the run's size.
+            MetagenError: a number is out of range, or there is no support image of the run's form.
             SupersededError: ``stop``, which is asked before every step, said so.
         """
-        pictures = support.get(self.trained.size, np.zeros((0, 1, 1), np.uint8))
+        pictures = support.get(self.trained.form, np.zeros((0, 1, 1), np.uint8))
         for name, value, least, most in (
             ("images", len(pictures), 1, MAX_SHOTS),
             ("steps", steps, 0, MAX_STEPS),
@@ -102,7 +103,7 @@ class Engine:
 
     Attributes:
         runners: in the order given.
-        sizes: the sides that their images have.
+        forms: those of their images.
         steps: what the page suggests, the most that one of them takes in its test; None if none takes any.
 
     Raises:
@@ -113,13 +114,13 @@ class Engine:
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise MetagenError("a run is named twice: name each folder once")
         self.runners = [_runner(folder) for folder in folders]
-        self.sizes = sorted({runner.trained.size for runner in self.runners})
+        self.forms = sorted({runner.trained.form for runner in self.runners})
         taken = [runner.steps for runner in self.runners if runner.takes_steps]
         self.steps = min(max(taken), MAX_STEPS) if taken else None
 
     def warm_up(self, n: int) -> None:
         """Let every run adapt once, since the first time is slower, and measure the second time."""
-        support = {size: _cross(size) for size in self.sizes}
+        support = {form: _cross(form) for form in self.forms}
         for runner in self.runners:
             for _ in range(2):
                 runner.seconds = runner.adapt(support, self.steps or 0, n).seconds
@@ -156,8 +157,8 @@ def _label(folder: Path) -> str:
     return " · ".join(names) or folder.name
 
 
-def _cross(size: int) -> np.ndarray:
-    """Return a picture to warm up with, uint8 (1, size, size)."""
-    picture = np.zeros((1, size, size), np.uint8)
-    picture[:, size // 2, 4:-4] = picture[:, 4:-4, size // 2] = 255
+def _cross(form: Form) -> np.ndarray:
+    """Return a picture to warm up with, uint8 (1, H, W) or (1, H, W, 3)."""
+    picture, middle = np.zeros((1, *form.shape), np.uint8), form.size // 2
+    picture[:, middle, 2:-2] = picture[:, 2:-2, middle] = 255
     return picture

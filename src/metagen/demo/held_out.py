@@ -46,7 +46,7 @@ class HeldOut:
             self.classes = {**found, **self.classes}
 
     def draw(self, name: str, shots: int, index: int) -> np.ndarray:
-        """Return distinct images of a class as the test shows them, uint8 (K, H, W).
+        """Return distinct images of a class as the test shows them, uint8 (K, H, W), or (K, H, W, 3).
 
         Args:
             name: of the class on the page.

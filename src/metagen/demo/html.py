@@ -30,7 +30,7 @@ def results(runners: Sequence[Runner], done: Mapping[int, Adapted]) -> str:
 
 
 def seen(support: Support) -> str:
-    """Return the support images as the learners see them, in the smallest of their sizes."""
+    """Return the support images as the learners see them, in the smallest of their forms."""
     images = support[min(support)]
     tiles = "".join(_image(image, f"image {k + 1} as the learners see it") for k, image in enumerate(images))
     return f'<div class="mg-seen"><span>What the learners see</span>{tiles}</div>'

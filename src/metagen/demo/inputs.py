@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from metagen.data.user_pictures import frame, read_image
+from metagen.data.form import Form
 from metagen.demo.adapted import Support
 from metagen.demo.engine import MAX_SHOTS
 from metagen.errors import MetagenError
@@ -28,7 +28,7 @@ DOT = 0.03
 Stroke = list[tuple[float, float]]
 
 
-def from_strokes(text: str | None, sizes: Sequence[int]) -> Support:
+def from_strokes(text: str | None, forms: Sequence[Form]) -> Support:
     """Turn drawings into support images; empty canvases and mere dots are left out.
 
     However large somebody draws, the strokes come out equally wide: it is the path of the pen that
@@ -36,10 +36,10 @@ def from_strokes(text: str | None, sizes: Sequence[int]) -> Support:
 
     Args:
         text: JSON, for each canvas its strokes, each a list of points [x, y] in units of the canvas.
-        sizes: sides of the images wanted.
+        forms: of the images wanted.
 
     Returns:
-        The images of the class by size, or nothing where nothing is drawn.
+        The images of the class by form, or nothing where nothing is drawn.
 
     Raises:
         MetagenError: no such JSON, or too much of it.
@@ -48,7 +48,7 @@ def from_strokes(text: str | None, sizes: Sequence[int]) -> Support:
     if not drawings:
         return {}
     inks = [_ink(strokes) for strokes in drawings]
-    return {size: np.stack([frame(ink, size) for ink in inks]) for size in sizes}
+    return {form: np.stack([form.drawn(ink) for ink in inks]) for form in forms}
 
 
 def _drawings(text: str) -> list[list[Stroke]]:
@@ -85,7 +85,7 @@ def _ink(strokes: Sequence[Stroke]) -> np.ndarray:
     return np.asarray(image) / 255
 
 
-def from_files(paths: Sequence[Path], sizes: Sequence[int]) -> Support:
+def from_files(paths: Sequence[Path], forms: Sequence[Form]) -> Support:
     """Turn uploaded pictures of one class into support images, as ``metagen generate`` does.
 
     Raises:
@@ -96,17 +96,13 @@ def from_files(paths: Sequence[Path], sizes: Sequence[int]) -> Support:
     for path in paths:
         if path.stat().st_size > MAX_FILE:
             raise MetagenError(f"{path.name} is larger than {MAX_FILE // 2**20} MB: make it smaller")
-    return {size: np.stack([_read(path, size) for path in paths]) for size in sizes}
+    return {form: np.stack([_read(path, form) for path in paths]) for form in forms}
 
 
-def _read(path: Path, size: int) -> np.ndarray:
-    return read_image(path, size, name=path.name, limit=MAX_PIXELS)
+def _read(path: Path, form: Form) -> np.ndarray:
+    return form.read(path, path.name, MAX_PIXELS)
 
 
-def from_images(images: np.ndarray, sizes: Sequence[int]) -> Support:
-    """Turn images of a data set, uint8 (K, H, W), into those of other sizes where a run needs them."""
-    side = images.shape[-1]
-    return {
-        size: images if size == side else np.stack([frame(image / 255, size) for image in images])
-        for size in sizes
-    }
+def from_images(images: np.ndarray, forms: Sequence[Form]) -> Support:
+    """Turn images of a data set, uint8 (K, H, W) or (K, H, W, 3), into those of other forms."""
+    return {form: form.like(images) for form in forms}

@@ -123,7 +123,7 @@ class Page:
             slider.change(self._again, [visit, *how], shown, **EVENT)
 
     def _drawn(self, text: str | None, *how: Any) -> Iterator[Shown]:
-        yield from self._answer(lambda: from_strokes(text, self.engine.sizes), "drawings", *how)
+        yield from self._answer(lambda: from_strokes(text, self.engine.forms), "drawings", *how)
 
     def _uploaded(self, files: list[str] | None, *how: Any) -> Iterator[Shown]:
         """Answer an upload; the files are read once and deleted before anything is shown of them."""
@@ -131,7 +131,7 @@ class Page:
 
         def support() -> Support:
             try:
-                return from_files(paths, self.engine.sizes)
+                return from_files(paths, self.engine.forms)
             finally:
                 for path in paths:
                     with suppress(OSError):
@@ -143,7 +143,7 @@ class Page:
     def _picked(self, name: str | None, shots: float, *how: Any) -> Iterator[Shown]:
         def support() -> Support:
             images = self.held_out.draw(name or "", int(shots), secrets.randbelow(2**31))
-            return from_images(images, self.engine.sizes)
+            return from_images(images, self.engine.forms)
 
         yield from self._answer(support, str(name), *how)
 

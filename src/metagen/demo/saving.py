@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from metagen import __version__
+from metagen.data.form import Form
 from metagen.demo.adapted import Adapted
 from metagen.demo.engine import SEED
 from metagen.files import scratch, write_json, write_npz
@@ -20,13 +21,13 @@ from metagen.report.pictures import samples_grid
 class Visit:
     """What one visitor sees; it lives in the visitor's session and nowhere else.
 
-    support: the images by size, as the learners saw them.
+    support: the images by form, as the learners saw them.
     source:  where they come from, such as ``drawings`` or ``mnist: 7``.
     steps:   as chosen on the page.
     results: in the order of the runs.
     """
 
-    support: Mapping[int, Any]
+    support: Mapping[Form, Any]
     source: str
     steps: int = 0
     results: Sequence[Adapted] = ()
@@ -36,7 +37,8 @@ def archive(visit: Visit) -> bytes:
     """Return a ZIP with ``settings.json`` and, for each run, ``NUMBER/samples.npz`` and ``.png``.
 
     The arrays: ``support`` (K, H, W), ``samples`` (n, H, W), both uint8, ``nearest`` and ``distance``
-    (n,), ``steps`` (S,), ``step_samples`` (S, m, H, W) and ``loss`` (of every step).
+    (n,), ``steps`` (S,), ``step_samples`` (S, m, H, W) and ``loss`` (of every step); images in colour are
+    (..., H, W, 3).
     """
     buffer = io.BytesIO()
     with scratch(name="metagen-demo") as root, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
@@ -75,7 +77,7 @@ def _settings(visit: Visit) -> dict[str, Any]:
                 "folder": found.folder,
                 "samples": len(found.samples),
                 "support": len(found.support),
-                "size": found.support.shape[-1],
+                "size": found.support.shape[1],
                 "steps": found.steps,
                 "seconds": found.seconds,
                 "mean_distance_to_nearest": float(found.distance.mean()),

@@ -39,8 +39,8 @@ class Judge:
     on the CPU, is deterministic, and leaves the global random state as it was.
 
     Args:
-        model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, 1, H, W) to (B, C), and, for
-            metrics of features, with ``features(x)``: (B, 1, H, W) to (B, F), what the logits are linear in.
+        model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, C, H, W) to (B, classes), and, for
+            metrics of features, with ``features(x)``: (B, C, H, W) to (B, F), what the logits are linear in.
         epochs: passes over the images, but ``min_steps`` steps at least.
         lr: peak of a one-cycle schedule (Smith, Topin: *Super-Convergence*, 2018) of Adam.
         shift: images move by up to so many pixels each way, so that place says nothing of the class.
@@ -226,7 +226,8 @@ def _every_fourth(labels: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Move every image of (B, 1, H, W) by its own offset, with background in the gap."""
-    windows = pad(x, [shift] * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
+    """Move every image of (B, C, H, W) by its own offset; the gap is blank, in colour the border repeated."""
+    wide = pad(x, [shift] * 4) if x.shape[1] == 1 else pad(x.float(), [shift] * 4, mode="replicate")
+    windows = wide.unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
     offset = torch.randint(0, 2 * shift + 1, (2, len(x)), generator=generator)
     return windows[torch.arange(len(x)), :, offset[0], offset[1]]

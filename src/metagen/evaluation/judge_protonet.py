@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from metagen.core.episode import Shots
 from metagen.core.objective import Objective
-from metagen.data.augment import RandomAffine
+from metagen.data.augment import Padding, RandomAffine
 from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
@@ -74,9 +74,10 @@ class ProtoNetJudge(Judge):
                 f"has {len(train)}: lower judge.ways, or use judge=basenet"
             )
         self.classes = tuple(sorted(tested)) or tuple(train)
+        outside: Padding = "zeros" if bank.channels == 1 else "border"
         sampler = EpisodeSampler(
             bank, train, self.ways, 1, self.queries, self.seed, "train", symmetries=True,
-            augment=[RandomAffine(0.1, 0.1, 0.1, 1.0, "image")],
+            augment=[RandomAffine(0.1, 0.1, 0.1, 1.0, "image", outside)],
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -1,5 +1,6 @@
 """The likelihood of a new image of a class, given none, one, two, ... others."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class Likelihood:
         self.contexts, self.importance_samples = tuple(sorted(contexts)), importance_samples
         self.values: dict[int, list[float]] = {t: [] for t in self.contexts}
         self.leaky: dict[int, list[float]] = {t: [] for t in self.contexts} if with_replacement else {}
-        self.kind = ""
+        self.kind, self.pixels, self.dimensions = "", "", 1
 
     def check(self, model: Any, shots: int) -> None:
         """Refuse a model without likelihood, and more context images than there are.
@@ -72,10 +73,11 @@ class Likelihood:
                 f"likelihood.contexts asks for {self.contexts[-1]} context images but an episode has "
                 f"task.shots={shots}: raise task.shots, or lower the contexts"
             )
-        self.kind = model.likelihood
+        self.kind, self.pixels = model.likelihood, getattr(getattr(model, "pixels", None), "name", "")
 
     def update(self, objective: Objective, learner: Any, batch: Episode, over: Vectorizer) -> None:
         """Measure the T episodes of ``batch``."""
+        self.dimensions = math.prod(batch.query.x.shape[-3:])
         for t in self.contexts:
             context = batch.support._replace(x=batch.support.x[:, :, :t], y=batch.support.y[:, :, :t])
             self.values[t] += self._nll(objective, learner, context, batch.query, over)
@@ -102,9 +104,17 @@ class Likelihood:
             "kind": self.kind,
             "importance_samples": None if exact else self.importance_samples,
             "unit": "nats",
-            "contexts": [_row(t, values) for t, values in self.values.items()],
-            "with_replacement_leaky": [_row(t, values) for t, values in self.leaky.items()],
+            "pixels": self.pixels,
+            "contexts": [self._row(t, values) for t, values in self.values.items()],
+            "with_replacement_leaky": [self._row(t, values) for t, values in self.leaky.items()],
         }
+
+    def _row(self, t: int, values: list[float]) -> dict[str, Any]:
+        """Return a row in nats per image, with its mean in bits per pixel and channel, too."""
+        found = summarize(values)
+        mean = found["mean"]
+        bits = None if mean is None else mean / (self.dimensions * math.log(2))
+        return {"images": t, **found, "bits_per_dimension": bits, "per_episode": values}
 
 
 def with_replacement(batch: Episode, t: int) -> tuple[Shots, Shots]:
@@ -119,7 +129,3 @@ def with_replacement(batch: Episode, t: int) -> tuple[Shots, Shots]:
         Shots(x[:, :, :t], y[:, :, :t], batch.support.key),
         Shots(x[:, :, t:], y[:, :, t:], batch.query.key),
     )
-
-
-def _row(t: int, values: list[float]) -> dict[str, Any]:
-    return {"images": t, **summarize(values), "per_episode": values}

@@ -140,8 +140,8 @@ def _check_parts(config: Config) -> None:
     """Refuse what does not fit together before the data are loaded, which may mean to download them."""
     trial = build_experiment(config, classes=max(1000, config["task"].get("ways", 0)))
     check_layers(trial.model)
-    channels, taken = _channels(config["data"]), getattr(trial.model, "channels", 1)
-    if channels != taken:
+    channels, taken = _channels(config["data"]), trial.objective.model.colours
+    if taken is not None and channels != taken:
         raise MetagenError(
             f"data.channels={channels}, but {type(trial.model).__name__} takes images of {taken}: set "
             f"data.channels={taken}, or a model of {channels} channels"

@@ -40,7 +40,7 @@ def generate(
         raise MetagenError(f"--out {out} and --images {images} lie in each other: name a new folder")
     trained = Trained(run, overrides)
     trained.check_generates()
-    pictures, names = read_classes(images, trained.size)
+    pictures, names = read_classes(images, read=trained.form.read)
     classes, shots = pictures.shape[:2]
     samples = trained.draw(trained.adapt(trained.shots(pictures, seed)), classes, n, seed)
     with new_folder(out, _earlier(out)) as folder:

@@ -85,6 +85,7 @@ def write_record(run: Run, setup: Setup, evaluation: Evaluation, training: Train
             "per_episode_by_step": evaluation.values,
             "adaptation": evaluation.curve(),
             "likelihood": evaluation.likelihood.summary() if evaluation.likelihood else None,
+            "pixels": getattr(getattr(experiment.model, "pixels", None), "name", None),
             "judge": getattr(evaluation.judge, "accuracy", None),
             "batch_statistics": batch_statistics(experiment.model),
             "training": training.described(),
@@ -127,7 +128,7 @@ def _write_samples(setup: Setup, evaluation: Evaluation, folder: Path) -> None:
 
 
 def _by_class(images: Tensor, y: Tensor, predicted: Tensor) -> tuple[Any, Any]:
-    """Group classified images by their class: (C, Q, H, W) uint8 and (C, Q), as many of each class."""
+    """Group classified images by their class: (C, Q, H, W[, 3]) uint8 and (C, Q), as many of each class."""
     flat, labels = to_uint8(images.flatten(0, 1)), y.flatten()
     classes = int(labels.max()) + 1
     count = int(torch.bincount(labels, minlength=classes).min())

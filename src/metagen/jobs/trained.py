@@ -12,7 +12,7 @@ from torch import Tensor
 from metagen.config.compose import resolved
 from metagen.config.schema import check
 from metagen.core.episode import Params, Shots
-from metagen.data.user_pictures import read_image
+from metagen.data.form import Form
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.jobs.build import build_experiment, load_checkpoint
@@ -40,7 +40,7 @@ class Trained:
         folder: of the run.
         config: what it was made with, plain values.
         kind: ``"generate"`` or ``"classify"``.
-        size: side of its images in pixels.
+        form: of its images: side, channels, whether they are drawings.
         learner, objective: with the parameters of the checkpoint.
 
     Raises:
@@ -58,11 +58,10 @@ class Trained:
         self.config = resolved(reopen(self.folder, overrides, start=False).config)
         check(self.config)
         self.kind = str(self.config["task"].get("kind", "classify"))
-        self.size = self.config["data"].get("size")
-        if not isinstance(self.size, int) or self.size < 1:
-            raise MetagenError(
-                f"{run}: data.size={self.size}: expected the side of an image; name another run"
-            )
+        try:
+            self.form = Form.of(self.config["data"])
+        except MetagenError as error:
+            raise MetagenError(f"{run}: {error}") from error
         experiment = build_experiment(self.config, _classes(checkpoint)).eval()
         load_checkpoint(experiment, checkpoint)
         self.learner, self.objective = experiment.learner, experiment.objective
@@ -71,20 +70,23 @@ class Trained:
         """Return images as the support set of N classes.
 
         Args:
-            images: (N, K, C, H, W) or (N, K, H, W), floats in [0, 1] or uint8, light on dark as the data;
-                or for each class a list of PIL images or paths, of any size and dark on light, which are
-                cut out and scaled as ``metagen generate`` does.
+            images: (N, K, C, H, W), or arrays (N, K, H, W) and (N, K, H, W, 3), floats in [0, 1] or uint8, as
+                the data are, drawings light on dark; or for each class a list of PIL images or paths, of any
+                size, drawings dark on light, which are read as ``metagen generate`` does.
             seed: of the noise that the model draws while it adapts.
 
         Raises:
             MetagenError: images of another shape or size, or classes of unequal numbers of images.
         """
-        x = _tensor(images, self.size)
+        x, form = _tensor(images, self.form), self.form
         if x.dim() == 4:
             x = x.unsqueeze(2)
-        expected = f"(N, K, 1, {self.size}, {self.size})"
-        if x.dim() != 5 or x.shape[2] != 1 or x.shape[-1] != self.size or x.shape[-2] != self.size:
-            raise MetagenError(f"images of shape {tuple(x.shape)}: expected {expected}")
+        elif form.channels > 1 and x.shape[2:] == form.shape:
+            x = x.movedim(-1, 2)
+        expected = (form.channels, form.size, form.size)
+        if x.dim() != 5 or x.shape[2:] != expected:
+            sides = ", ".join(map(str, expected))
+            raise MetagenError(f"images of shape {tuple(x.shape)}: expected (N, K, {sides})")
         if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):
             raise MetagenError("images: expected pixels in [0, 1], or uint8")
         ways, shots = x.shape[:2]
@@ -206,7 +208,7 @@ class Trained:
             )
 
     def draw(self, phi: Params, ways: int, n: int, seed: int) -> np.ndarray:
-        """Return n images of each of N classes, uint8 (N, n, H, W)."""
+        """Return n images of each of N classes, uint8 (N, n, H, W), or (N, n, H, W, 3)."""
         return to_uint8(self.sample(phi, ways, n, seed))
 
 
@@ -223,7 +225,7 @@ def load(run: str | Path, overrides: Sequence[str] = ()) -> Trained:
     return Trained(run, overrides)
 
 
-def _tensor(images: Images, size: int) -> Tensor:
+def _tensor(images: Images, form: Form) -> Tensor:
     """Return images as floats in [0, 1]."""
     if isinstance(images, Tensor | np.ndarray):
         x = torch.as_tensor(images)
@@ -233,18 +235,20 @@ def _tensor(images: Images, size: int) -> Tensor:
         raise MetagenError(
             f"images: expected as many of each class, at least 1, not {[len(row) for row in images]}"
         )
-    rows = [[_one(image, size) for image in row] for row in images]
+    rows = [[_one(image, form) for image in row] for row in images]
     return torch.stack([torch.stack(row) for row in rows])
 
 
-def _one(image: Any, size: int) -> Tensor:
+def _one(image: Any, form: Form) -> Tensor:
     """Return one image as floats (C, H, W); a picture or a path is read as ``metagen generate`` reads it."""
     if isinstance(image, Tensor | np.ndarray):
         x = torch.as_tensor(image)
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-        return x if x.dim() == 3 else x.unsqueeze(0)
+        x = x if x.dim() == 3 else x.unsqueeze(0)
+        return x.movedim(-1, 0) if form.channels > 1 and x.shape == form.shape else x
     if isinstance(image, Image.Image | str | Path):
-        return torch.from_numpy(read_image(image, size)).float().unsqueeze(0) / 255
+        x = torch.from_numpy(form.read(image)).float() / 255
+        return x.unsqueeze(0) if x.dim() == 2 else x.movedim(-1, 0)
     raise MetagenError(f"images: expected tensors, PIL images or paths, not {type(image).__name__}")
 
 

@@ -1,6 +1,6 @@
 """The negative ELBO of unseen images under the adapted generator."""
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -15,12 +15,12 @@ class NegativeElbo(Metric):
     """
 
     name = "negative_elbo"
-    unit = "nats"
+    unit: Literal["%", "nats", "bits", ""] = "nats"
     better = "lower"
 
     def unfit(self, model: Any) -> str | None:
         """Return what the model's loss is, where it is not in nats."""
-        if model.loss_unit == self.unit:
+        if model.loss_unit == "nats":
             return None
         return (
             f"the loss of {type(model).__name__} is a {model.loss_unit}, no bound of -log p in nats: "

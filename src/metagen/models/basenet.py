@@ -5,22 +5,28 @@ from torch import Tensor, nn
 from metagen.core.model import Classifier
 from metagen.errors import MetagenError
 from metagen.models.layers import Conv2d, MaxPool2d
+from metagen.models.sizes import check_colours, poolings
 
 
 class BaseNet(Classifier):
-    """Two 3x3 convolutions (1-32-64), each with ReLU and 2x2 pooling, then 512 hidden units.
+    """Two 3x3 convolutions (32, 64), each with ReLU and 2x2 pooling, then 512 hidden units.
+
+    Larger images have further convolutions (64), until their maps are 8 x 8 at most.
 
     Args:
         ways: number of classes.
-        size: height and width of the images, divisible by 4 (28 gives 7x7 features).
+        size: height and width of the images, 4 or more (28 gives 7x7 features).
         channels: channels of the images.
         hidden: units of the fully connected layer.
     """
 
     def __init__(self, ways: int = 10, size: int = 28, channels: int = 1, hidden: int = 512) -> None:
         super().__init__()
-        if size % 4:
-            raise MetagenError(f"model.size={size}: BaseNet pools twice, give a multiple of 4")
+        if size < 4:
+            raise MetagenError(f"model.size={size}: BaseNet pools twice, give 4 or more")
+        check_colours(channels, "channels")
+        times, self.colours = poolings(size), channels
+        deeper = [(Conv2d(64, 64, 3, padding=1), nn.ReLU(), MaxPool2d(2)) for _ in range(times - 2)]
         self.body = nn.Sequential(
             Conv2d(channels, 32, 3, padding=1),
             nn.ReLU(),
@@ -28,8 +34,9 @@ class BaseNet(Classifier):
             Conv2d(32, 64, 3, padding=1),
             nn.ReLU(),
             MaxPool2d(2),
+            *(layer for part in deeper for layer in part),
             nn.Flatten(),
-            nn.Linear(64 * (size // 4) ** 2, hidden),
+            nn.Linear(64 * (size >> times) ** 2, hidden),
             nn.ReLU(),
         )
         self.readout = nn.Linear(hidden, ways)

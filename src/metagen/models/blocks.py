@@ -1,5 +1,7 @@
 """Building blocks of generators: nets that read images, FiLM layers, Gaussians and Bernoullis."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ class SetGenerator(Generator):
     """A generator that reads a support set: each image by itself, then all images of a class to one row.
 
     Attributes:
-        set_encoder: maps images (B, 1, H, W) to rows (B, D).
+        set_encoder: maps images (B, C, H, W) to rows (B, D).
         aggregate: maps the rows of K images (N, K, D) to those of N classes (N, D).
     """
 
@@ -28,13 +30,15 @@ class SetGenerator(Generator):
 
 
 class SetEncoder(nn.Module):
-    """Map images (B, 1, S, S) to rows (B, D): maps of S / 4 x S / 4, then a vector."""
+    """Map images (B, C, S, S) to rows (B, D): maps, S halved ``times`` over, then a vector."""
 
-    def __init__(self, size: int, maps: int, features: int, channels: int) -> None:
+    def __init__(
+        self, size: int, maps: int, features: int, channels: int, colours: int = 1, times: int = 2
+    ) -> None:
         super().__init__()
-        self.down = down(channels)
+        self.down = down(channels, colours, times)
         self.maps = Conv2d(2 * channels, maps, 1)
-        self.features = flat(size, channels, features)
+        self.features = flat(size >> times, channels, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Read every image by itself."""
@@ -63,17 +67,46 @@ class Film(nn.Module):
         return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
 
 
-def down(channels: int) -> nn.Sequential:
-    """Map (B, 1, S, S) to (B, 2 channels, S / 4, S / 4)."""
-    first, second = Conv2d(1, channels, 4, 2, 1), Conv2d(channels, 2 * channels, 4, 2, 1)
-    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU())
+class SelfAttention(nn.Module):
+    """x + W softmax(q' k / sqrt(d)) v over the places of a map, with the norm of x in q, k and v.
+
+    For coarse maps: it takes memory by the square of their places. Written out, so exact to second order.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.norm = heads, GroupNorm(math.gcd(8, max(1, channels // 8)))
+        self.qkv, self.out = Conv2d(channels, 3 * channels, 1), Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape; at the start, to itself but for a bias."""
+        q, k, v = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1)).unbind(1)
+        weights = (q.transpose(-2, -1) @ k * q.shape[2] ** -0.5).softmax(-1)
+        return x + self.out((v @ weights.transpose(-2, -1)).flatten(1, 2).unflatten(2, x.shape[2:]))
 
 
-def flat(size: int, channels: int, out: int) -> nn.Sequential:
-    """Map (B, 2 channels, S / 4, S / 4), S = ``size``, to (B, ``out``)."""
-    wide, end = 2 * channels, (size // 4 + 1) // 2
+def down(channels: int, colours: int = 1, times: int = 2) -> nn.Sequential:
+    """Map (B, C, S, S) to (B, 2 channels, S', S'), with S halved ``times`` over, 2 or more."""
+    wide = 2 * channels
+    layers = [Conv2d(colours, channels, 4, 2, 1), nn.SiLU(), Conv2d(channels, wide, 4, 2, 1), nn.SiLU()]
+    for _ in range(times - 2):
+        layers += [Conv2d(wide, wide, 4, 2, 1), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def flat(side: int, channels: int, out: int) -> nn.Sequential:
+    """Map (B, 2 channels, S, S), S = ``side``, to (B, ``out``)."""
+    wide, end = 2 * channels, (side + 1) // 2
     conv = Conv2d(wide, wide, 3, 2, 1)
     return nn.Sequential(conv, nn.SiLU(), nn.Flatten(), nn.Linear(wide * end**2, out))
+
+
+def ups(times: int, channels: int, hidden: int) -> nn.ModuleList:
+    """Return ``times`` layers, each of which doubles the side of (B, channels, H, W) as h (B, hidden) says."""
+    groups = math.gcd(8, channels)
+    convs = (ConvTranspose2d(channels, channels, 4, 2, 1, bias=False) for _ in range(times))
+    return nn.ModuleList(Film(conv, hidden, groups) for conv in convs)
 
 
 def mlp(inputs: int, hidden: int, out: int) -> nn.Sequential:

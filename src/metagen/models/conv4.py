@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from metagen.core.model import Classifier
 from metagen.errors import MetagenError
 from metagen.models.layers import BatchStatNorm, Conv2d, MaxPool2d
+from metagen.models.sizes import check_colours
 
 
 class Conv4(Classifier):
@@ -42,7 +43,8 @@ class Conv4(Classifier):
         super().__init__()
         if size < 16:
             raise MetagenError(f"model.size={size}: Conv4 halves its maps four times, give at least 16")
-        self.transductive = transductive
+        check_colours(channels, "channels")
+        self.transductive, self.colours = transductive, channels
         self.body = nn.ModuleList(_Block(*pair, pool) for pair in pairwise([channels] + [filters] * 4))
         self.readout = nn.Linear(filters * (size // 16) ** 2 if pool else filters, ways)
         self.pool = pool

@@ -1,8 +1,8 @@
 """Flow matching: a vector field that carries noise to images, conditioned on the class through a table."""
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,9 @@ from metagen.core.episode import Shots
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.aggregate import Mean
-from metagen.models.blocks import Film, SetEncoder, SetGenerator
+from metagen.models.blocks import Film, SelfAttention, SetEncoder, SetGenerator
 from metagen.models.layers import Conv2d, ConvTranspose2d
+from metagen.models.sizes import check_colours, halvings
 
 Field = Callable[[Tensor, float], Tensor]
 """v(x, t): states (B, ...) and a time to their velocities (B, ...)."""
@@ -35,8 +36,8 @@ class Flow(SetGenerator):
     .. math:: v = v(x, t, \text{null}) + w (v(x, t, c) - v(x, t, \text{null}))
 
     where w = 0 ignores the class, w = 1 follows the model and w > 1 trades diversity for likeness.
-    A row of D = ``maps`` (size / 4)^2 + ``features`` numbers is a stack of maps, which join the UNet at its
-    coarsest resolution in place, and a vector. All nets run under nested ``torch.func`` transforms.
+    A row of D = ``maps`` S^2 + ``features`` numbers is a stack of maps, which join the UNet at its
+    coarsest resolution S x S in place, and a vector. All nets run under nested ``torch.func`` transforms.
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "net.pixels.*")
@@ -54,35 +55,41 @@ class Flow(SetGenerator):
         sample_steps: int = 10,
         solver: Solver | None = None,
         aggregate: Callable[[int], nn.Module] = Mean,
+        colours: int = 1,
+        heads: int = 0,
     ) -> None:
-        """Build the model for images of 1 x size x size.
+        """Build the model for images of ``colours`` x size x size.
 
         Args:
             size: height and width of an image, a multiple of 4.
-            maps: maps of size / 4 x size / 4 in a row of the table.
+            maps: maps of the coarsest resolution in a row of the table.
             features: length of the rest of a row.
-            channels: width of the UNet at half the resolution; twice as wide at a quarter.
+            channels: width of the UNet at half the resolution; twice as wide below.
             hidden: width of what is made of time and row, and scales and shifts all layers.
             context_dropout: probability of the null row for an image in training, in [0, 1).
             guidance: w of the samples, 0 or more; all but 1 need a ``context_dropout`` above 0.
             sample_steps: steps of the solver from noise to image.
             solver: :func:`euler` or :func:`heun`, the default.
             aggregate: makes, for rows of D numbers, what maps those of K images (N, K, D) to one (N, D).
+            colours: channels of an image, 1 or 3.
+            heads: of the self-attention at the coarsest resolution, a divisor of 2 ``channels``; 0: none.
 
         Raises:
             MetagenError: an argument is out of its range.
         """
         super().__init__()
         counts = {"maps": maps, "features": features, "hidden": hidden, "sample_steps": sample_steps}
-        _check(size, channels, counts, context_dropout, guidance)
-        self.size, self.context_dropout, self.guidance = size, context_dropout, guidance
+        _check(channels, counts, context_dropout, guidance, heads)
+        check_colours(colours)
+        times, self.colours, self.image = halvings(size, "Flow"), colours, (colours, size, size)
+        self.context_dropout, self.guidance = context_dropout, guidance
         self.sample_steps, self.solver = sample_steps, solver or heun
-        row = maps * (size // 4) ** 2 + features
+        row = maps * (size >> times) ** 2 + features
         self.context = nn.Parameter(torch.zeros(1, row))
         self.null = nn.Parameter(torch.zeros(1, row))
-        self.set_encoder = SetEncoder(size, maps, features, channels)
+        self.set_encoder = SetEncoder(size, maps, features, channels, colours, times)
         self.aggregate = aggregate(row)
-        self.net = _UNet(size, maps, row, channels, hidden)
+        self.net = _UNet((maps, size >> times), row, channels, hidden, colours, times, heads)
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean over images and pixels of (v(x_t, t, c) - (x_1 - x_0))^2, which is not in nats.
@@ -99,9 +106,9 @@ class Flow(SetGenerator):
         return (v - (x1 - x0)).square().mean()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
-        """Return images of class indices ``y`` (B,), (B, 1, size, size), along the guided field."""
+        """Return images of class indices ``y`` (B,), (B, C, size, size), along the guided field."""
         c = self._rows(y)
-        x0 = rng.normal(key, (y.shape[0], 1, self.size, self.size), c.dtype)
+        x0 = rng.normal(key, (y.shape[0], *self.image), c.dtype)
         x1 = self.solver(self.field(c, self.guidance), x0, 0.0, 1.0, self.sample_steps)
         return ((x1 + 1) / 2).clamp(0, 1)
 
@@ -124,7 +131,7 @@ class Flow(SetGenerator):
         It is the density of continuous pixels in [0, 1]: one of 256 levels x stands for the interval
         x' = (255 x + u) / 256, u ~ U(0, 1), and log 1/S sum_s p(x'_s) bounds, in expectation, the logarithm
         of the mean density there from below (Ho et al.: *Flow++*, ICML 2019). It may be positive, and is not
-        comparable with the nats of a Bernoulli likelihood; less size^2 ln 256 it is that of the levels.
+        comparable with the nats of a Bernoulli likelihood; less C size^2 ln 256 it is that of the levels.
         The solver takes ``sample_steps`` steps, each of which has to differentiate for every pixel.
         """
         images, c = shots.x.flatten(0, 1), self._rows(shots.y)
@@ -132,7 +139,7 @@ class Flow(SetGenerator):
         for s in range(importance_samples):
             x1 = _dequantise(images, rng.fold_in(rng.fold_in(shots.key, 1), s))
             densities.append(log_density(self.field(c), x1, self.solver, self.sample_steps))
-        scale = self.size**2 * math.log(2)  # an interval of length 2 is one of length 1 in pixels
+        scale = math.prod(self.image) * math.log(2)  # an interval of length 2 is one of length 1 in pixels
         bound = torch.stack(densities).logsumexp(0) - math.log(importance_samples) + scale
         return bound.reshape(shots.y.shape)
 
@@ -196,37 +203,66 @@ def with_divergence(v: Callable[[Tensor], Tensor], x: Tensor, rows: int = 64) ->
 
 
 class _UNet(nn.Module):
-    r"""v(x, t, c) = s(t) x + F(x, t, c), for x (B, 1, S, S), t (B,) and rows c (B, D).
+    r"""v(x, t, c) = s(t) x + F(x, t, c), for x (B, C, H, W), t (B,) and rows c (B, D).
 
     s(t) x is the best linear field for pixels of N(0, 1/4), so that F has a target of size one that hardly
     depends on the noise (after Karras et al.: *Elucidating the design space*, NeurIPS 2022).
     """
 
-    def __init__(self, size: int, maps: int, row: int, channels: int, hidden: int) -> None:
+    def __init__(
+        self,
+        maps: tuple[int, int],
+        row: int,
+        channels: int,
+        hidden: int,
+        colours: int,
+        times: int,
+        heads: int,
+    ) -> None:
+        """``maps``: how many of a row, and their side, which is the images' halved ``times`` over."""
         super().__init__()
-        self.low, self.maps, wide = size // 4, maps, 2 * channels
+        self.maps, self.low, wide = *maps, 2 * channels
         self.mix = nn.Sequential(nn.Linear(2 * WAVES + row, hidden), nn.SiLU())
-        self.enter = _film(Conv2d(1, channels, 4, 2, 1, bias=False), hidden)
+        self.enter = _film(Conv2d(colours, channels, 4, 2, 1, bias=False), hidden)
         self.left = _film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
         self.down = _film(Conv2d(channels, wide, 4, 2, 1, bias=False), hidden)
-        self.join = _film(Conv2d(wide + maps, wide, 3, padding=1, bias=False), hidden)
+        self.join = _film(Conv2d(wide + self.maps, wide, 3, padding=1, bias=False), hidden)
         self.refine = _film(Conv2d(wide, wide, 3, padding=1, bias=False), hidden)
         self.up = _film(ConvTranspose2d(wide, channels, 4, 2, 1, bias=False), hidden)
         self.merge = _film(Conv2d(wide, channels, 3, padding=1, bias=False), hidden)
         self.right = _film(Conv2d(channels, channels, 3, padding=1, bias=False), hidden)
         self.leave = ConvTranspose2d(channels, channels // 2, 4, 2, 1)
-        self.pixels = Conv2d(channels // 2 + 1, 1, 3, padding=1)
+        self.pixels = Conv2d(channels // 2 + colours, colours, 3, padding=1)
+        self.deeper = nn.ModuleList(_Deeper(wide, hidden) for _ in range(times - 2))
+        self.attend = SelfAttention(wide, heads) if heads else nn.Identity()
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor) -> Tensor:
         h = self.mix(torch.cat([waves(t), c], 1))
         maps = c[:, : self.maps * self.low**2].unflatten(1, (self.maps, self.low, self.low))
         half = self.enter(x, h)
         half = half + self.left(half, h)
-        low = self.join(torch.cat([self.down(half, h), maps], 1), h)
-        low = low + self.refine(low, h)
+        low, seen = self.down(half, h), []
+        levels = cast(Sequence[_Deeper], self.deeper)
+        for level in levels:
+            seen.append(low)
+            low = level.down(low, h)
+        low = self.join(torch.cat([low, maps], 1), h)
+        low = self.attend(low + self.refine(low, h))
+        for level in reversed(levels):
+            low = level.merge(torch.cat([level.up(low, h), seen.pop()], 1), h)
         out = self.merge(torch.cat([self.up(low, h), half], 1), h)
         out = self.leave(out + self.right(out, h))
         return _linear(t)[:, None, None, None] * x + self.pixels(torch.cat([F.silu(out), x], 1))
+
+
+class _Deeper(nn.Module):
+    """The layers of a further halving: down, up again, and together with what was there before it."""
+
+    def __init__(self, wide: int, hidden: int) -> None:
+        super().__init__()
+        self.down = _film(Conv2d(wide, wide, 4, 2, 1, bias=False), hidden)
+        self.up = _film(ConvTranspose2d(wide, wide, 4, 2, 1, bias=False), hidden)
+        self.merge = _film(Conv2d(2 * wide, wide, 3, padding=1, bias=False), hidden)
 
 
 def _film(conv: Conv2d | ConvTranspose2d, hidden: int) -> Film:
@@ -253,14 +289,14 @@ def _dequantise(x: Tensor, key: Tensor) -> Tensor:
     return (255 * x + rng.uniform(key, tuple(x.shape), x.dtype)) / 128 - 1
 
 
-def _check(size: int, channels: int, counts: dict[str, int], dropout: float, guidance: float) -> None:
-    if size < 4 or size % 4:
-        raise MetagenError(f"model.size={size}: expected a multiple of 4, to be halved twice")
+def _check(channels: int, counts: dict[str, int], dropout: float, guidance: float, heads: int) -> None:
     if channels < 2:
         raise MetagenError(f"model.channels={channels}: expected a number of 2 or more")
     for name, value in counts.items():
         if value < 1:
             raise MetagenError(f"model.{name}={value}: expected a number of 1 or more")
+    if heads < 0 or (heads and 2 * channels % heads):
+        raise MetagenError(f"model.heads={heads}: expected 0 or a divisor of 2 model.channels={2 * channels}")
     if not 0 <= dropout < 1:
         raise MetagenError(f"model.context_dropout={dropout}: expected a probability below 1")
     if not guidance >= 0:

@@ -14,6 +14,7 @@ from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import gradient
 from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
+from metagen.models.sizes import check_colours, halvings
 
 
 class GAN(Generator):
@@ -48,26 +49,30 @@ class GAN(Generator):
         channels: int = 32,
         hidden: int = 128,
         gp_weight: float = 10.0,
+        colours: int = 1,
     ) -> None:
-        """Build both nets for images of 1 x ``size`` x ``size``.
+        """Build both nets for images of ``colours`` x ``size`` x ``size``.
 
         Args:
-            size: height and width of the images, divisible by 4.
+            size: height and width of the images, a multiple of 4.
             features: length of a row of the table, even.
             latent: length of z.
             channels: width of the convolutions at full size; more at smaller ones.
             hidden: width of the critic's last layer.
             gp_weight: lambda, the weight of the gradient penalty.
+            colours: channels of the images, 1 or 3.
 
         Raises:
             MetagenError: an argument is out of range.
         """
         super().__init__()
-        _check(size, gp_weight, features=features, latent=latent, channels=channels, hidden=hidden)
-        self.latent, self.gp_weight = latent, gp_weight
+        _check(gp_weight, features=features, latent=latent, channels=channels, hidden=hidden)
+        check_colours(colours)
+        self.latent, self.gp_weight, self.colours = latent, gp_weight, colours
+        times = halvings(size, "GAN")
         self.context = nn.Parameter(torch.zeros(1, features))
-        self.generator = _Generator(latent + features // 2, channels, size // 4)
-        self.critic = _Critic(features // 2, channels, hidden, size)
+        self.generator = _Generator(latent + features // 2, channels, size, colours, times)
+        self.critic = _Critic(features // 2, channels, hidden, size, colours, times)
 
     def loss(self, shots: Shots) -> Tensor:
         """Return L_D, a scalar without unit, whose gradient is grad L_D for the critic, grad L_G for G.
@@ -83,7 +88,7 @@ class GAN(Generator):
         return self._critic_loss(x, fake.detach(), critic, theirs, shots.key) + loss_g - loss_g.detach()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
-        """Return G(z, c_y), z ~ N(0, I), of class indices ``y`` (B,): (B, 1, size, size)."""
+        """Return G(z, c_y), z ~ N(0, I), of class indices ``y`` (B,): (B, C, size, size)."""
         rows, _ = self._rows(y)
         return self.generator(self._noise(key, rows), rows)
 
@@ -96,7 +101,7 @@ class GAN(Generator):
         return mine, theirs
 
     def _critic_loss(self, x: Tensor, fake: Tensor, critic: Params, c: Tensor, key: Tensor) -> Tensor:
-        """Return L_D of images and as many samples, (B, 1, H, W) each, under the parameters ``critic``."""
+        """Return L_D of images and as many samples, (B, C, H, W) each, under the parameters ``critic``."""
         real, drawn = self._score(torch.cat([x, fake]), critic, torch.cat([c, c])).chunk(2)
         u = rng.uniform(rng.fold_in(key, 0), (x.shape[0], 1, 1, 1), x.dtype)
         slope = gradient(self._total_score, x + u * (fake - x), critic, c)
@@ -113,13 +118,18 @@ class GAN(Generator):
 
 
 class _Generator(nn.Module):
-    """Map z and a row of the class, (B, Z) and (B, E), to pixels in [0, 1], (B, 1, 4 S, 4 S)."""
+    """Map z and a row of the class, (B, Z) and (B, E), to pixels in [0, 1], (B, C, H, W)."""
 
-    def __init__(self, inputs: int, channels: int, side: int) -> None:
+    def __init__(self, inputs: int, channels: int, size: int, colours: int, times: int) -> None:
         super().__init__()
+        side = size >> times
         self.enter = nn.Linear(inputs, 4 * channels * side**2)
-        self.body = nn.Sequential(_Up(4 * channels, 2 * channels), _Up(2 * channels, channels))
-        self.pixels = Conv2d(channels, 1, 3, padding=1)
+        self.body = nn.Sequential(
+            *(_Up(4 * channels, 4 * channels) for _ in range(times - 2)),
+            _Up(4 * channels, 2 * channels),
+            _Up(2 * channels, channels),
+        )
+        self.pixels = Conv2d(channels, colours, 3, padding=1)
         self.side = side
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
@@ -143,15 +153,17 @@ class _Up(nn.Module):
 class _Critic(nn.Module):
     """D(x, c) = w h(x) + <V c, h(x)>, one score (B,) for each image, without statistics of the batch."""
 
-    def __init__(self, inputs: int, channels: int, hidden: int, size: int) -> None:
+    def __init__(self, inputs: int, channels: int, hidden: int, size: int, colours: int, times: int) -> None:
         super().__init__()
-        side = (size // 4 + 1) // 2
+        side = ((size >> times) + 1) // 2
+        deeper = [_halve(2 * channels) for _ in range(times - 2)]
         self.body = nn.Sequential(
-            Conv2d(1, channels, 4, 2, 1),
+            Conv2d(colours, channels, 4, 2, 1),
             nn.LeakyReLU(0.2),
             Conv2d(channels, 2 * channels, 4, 2, 1),
             _LayerNorm(2 * channels),
             nn.LeakyReLU(0.2),
+            *(layer for part in deeper for layer in part),
             Conv2d(2 * channels, 4 * channels, 3, 2, 1),
             _LayerNorm(4 * channels),
             nn.LeakyReLU(0.2),
@@ -165,6 +177,10 @@ class _Critic(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         h = self.body(x)
         return self.score(h)[:, 0] + (self.project(c) * h).sum(-1)
+
+
+def _halve(channels: int) -> list[nn.Module]:
+    return [Conv2d(channels, channels, 4, 2, 1), _LayerNorm(channels), nn.LeakyReLU(0.2)]
 
 
 class _LayerNorm(nn.Module):
@@ -184,10 +200,8 @@ class _LayerNorm(nn.Module):
         return (x - mean) * scale + self.bias[:, None, None]
 
 
-def _check(size: int, gp_weight: float, features: int, **widths: int) -> None:
+def _check(gp_weight: float, features: int, **widths: int) -> None:
     """Refuse what no net can be built of."""
-    if size < 4 or size % 4:
-        raise MetagenError(f"model.size={size}: GAN doubles a quarter of it twice, give a multiple of 4")
     if features < 2 or features % 2:
         raise MetagenError(f"model.features={features}: expected an even number, half for each player of GAN")
     if gp_weight < 0:

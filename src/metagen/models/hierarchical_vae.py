@@ -1,7 +1,7 @@
 """A variational autoencoder with several layers of z, each with a context of its own from attention."""
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,10 @@ from metagen.core.episode import Params, Shots
 from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.models.blocks import Film, Gaussian, divergence, down, flat, gaussian, log_bernoulli, log_ratio
+from metagen.models.blocks import Film, Gaussian, divergence, down, flat, gaussian, log_ratio, ups
 from metagen.models.layers import Conv2d, ConvTranspose2d
-
-SIDE = 7
-"""Height and width of the maps, a quarter of the images'."""
+from metagen.models.pixel_likelihood import pixel_likelihood
+from metagen.models.sizes import check_colours, halvings
 
 
 class Draw(NamedTuple):
@@ -27,16 +26,17 @@ class Draw(NamedTuple):
 
 
 class HierarchicalVAE(Generator):
-    r"""p(x | c) = E prod_i Bernoulli(x_i; d_i(z, c)) over z = (z_L, ..., z_0), drawn from the top down.
+    r"""p(x | c) = E prod_i p(x_i; d_i(z, c)) over z = (z_L, ..., z_0), drawn from the top down.
 
     .. math:: p(z \mid c) = p(z_L \mid c_L) \prod_{l < L} p(z_l \mid z_{>l}, c_{\geq l}), \quad
               q(z \mid x, c) = q(z_L \mid x, c_L) \prod_{l < L} q(z_l \mid z_{>l}, x, c_{\geq l})
 
-    with a vector z_L at the top and 7 x 7 maps below, all Gaussian. Mean and scale of q are offsets to those
+    with a vector z_L at the top and maps of the coarsest resolution below, 7 x 7 for images of 28 x 28, all
+    Gaussian. Mean and scale of q are offsets to those
     of p (Vahdat & Kautz: *NVAE*, NeurIPS 2020), and both walk the same net from the top down (Child: *Very
-    deep VAEs*, ICLR 2021). Grey pixels count as soft targets, as in :class:`metagen.models.vae.VAE`.
+    deep VAEs*, ICLR 2021). Pixels have the likelihoods of :class:`metagen.models.vae.VAE`.
 
-    The context of a class, a row of D = ``features`` + ``levels`` * 49 ``maps`` numbers, has a part for every
+    The context of a class, a row of D = ``features`` + ``levels`` S^2 ``maps`` numbers, has a part for every
     layer. A support set writes it from the top down, too: each layer weighs the images of a class by
     attention, whose queries are learned and depend on the context of the layer above. This is the context
     aggregation of Giannone & Winther: *SCHA-VAE*, ICML 2022, after Edwards & Storkey: *Towards a Neural
@@ -59,18 +59,24 @@ class HierarchicalVAE(Generator):
         channels: int = 32,
         hidden: int = 256,
         heads: int = 4,
+        size: int = 28,
+        colours: int = 1,
+        pixels: Literal["bernoulli", "logistic"] | None = None,
     ) -> None:
-        """Build the model for images of 1 x 28 x 28.
+        """Build the model for images of ``colours`` x ``size`` x ``size``.
 
         Args:
             levels: L, layers of z that are maps, below the one that is a vector.
-            maps: 7 x 7 maps of context for each of them.
+            maps: maps of context for each of them.
             features: length of the context of the vector.
             latent: length of the vector z_L.
-            latent_maps: 7 x 7 maps in each other layer of z.
-            channels: width of the convolutions at 14 x 14; twice as wide at 7 x 7.
+            latent_maps: maps in each other layer of z.
+            channels: width of the convolutions at half the resolution; twice as wide below.
             hidden: width of the fully connected layers.
             heads: of the attention, each with its share of ``maps`` and ``features``.
+            size: height and width of an image, a multiple of 4.
+            colours: channels of an image, 1 or 3.
+            pixels: their likelihood; None: ``bernoulli`` for grey images, ``logistic`` for colour.
 
         Raises:
             MetagenError: an argument is not positive, or ``heads`` no common divisor.
@@ -86,24 +92,36 @@ class HierarchicalVAE(Generator):
                 f"model.heads={heads}: expected a common divisor of model.maps={maps} and "
                 f"model.features={features}"
             )
-        self.parts = [features] + [maps * SIDE**2] * levels
+        check_colours(colours)
+        self.colours, self.pixels = colours, pixel_likelihood(pixels, colours)
+        times = halvings(size, "HierarchicalVAE")
+        self.side = size >> times
+        self.parts = [features] + [maps * self.side**2] * levels
         self.context = nn.Parameter(torch.zeros(1, sum(self.parts)))
-        self.set_encoder = _SetEncoder(levels, maps, features, channels, heads)
-        self.image_encoder = down(channels)
-        self.top = _Top(features, latent, channels, hidden)
+        self.set_encoder = _SetEncoder(
+            down(channels, colours, times),
+            flat(self.side, channels, features),
+            levels,
+            maps,
+            features,
+            channels,
+            heads,
+        )
+        self.image_encoder = down(channels, colours, times)
+        self.top = _Top(features, latent, channels, hidden, self.side)
         self.levels = nn.ModuleList(_Level(maps, latent_maps, 2 * channels, hidden) for _ in range(levels))
-        self.decoder = _Decoder(channels, hidden)
+        self.decoder = _Decoder(self.pixels.maps, channels, hidden, times)
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean over images of -ELBO with one sample of z each, in nats per image."""
         x = shots.x.flatten(0, 1)
-        logits, draws = self._descend(shots.y, shots.key, x)
+        output, draws = self._descend(shots.y, shots.key, x)
         kl = [divergence(draw.q, draw.p).flatten(1).sum(1) for draw in draws]
-        return (torch.stack(kl).sum(0) - log_bernoulli(x, logits)).mean()
+        return (torch.stack(kl).sum(0) - self.pixels.log_prob(x, output)).mean()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
-        """Return the pixel means d(z, c_y), z ~ p(z | c_y), of class indices ``y`` (B,): (B, 1, 28, 28)."""
-        return self._descend(y, key)[0].sigmoid()
+        """Return the pixel means d(z, c_y), z ~ p(z | c_y), of class indices ``y`` (B,): (B, C, H, W)."""
+        return self.pixels.mean(self._descend(y, key)[0])
 
     def log_likelihood(self, shots: Shots, importance_samples: int) -> Tensor:
         """Return a lower bound of log p(x | c) per image, (N, K) nats (Burda et al., ICLR 2016).
@@ -113,9 +131,9 @@ class HierarchicalVAE(Generator):
         """
         x, log_weights = shots.x.flatten(0, 1), []
         for s in range(importance_samples):
-            logits, draws = self._descend(shots.y, rng.fold_in(shots.key, s), x)
+            output, draws = self._descend(shots.y, rng.fold_in(shots.key, s), x)
             terms = [log_ratio(*draw).flatten(1).sum(1) for draw in draws]
-            log_weights.append(torch.stack(terms).sum(0) + log_bernoulli(x, logits))
+            log_weights.append(torch.stack(terms).sum(0) + self.pixels.log_prob(x, output))
         bound = torch.stack(log_weights).logsumexp(0) - math.log(importance_samples)
         return bound.reshape(shots.y.shape)
 
@@ -124,37 +142,38 @@ class HierarchicalVAE(Generator):
         return {"context": torch.cat([part.flatten(1) for part in self.set_encoder(support.x)], 1)}
 
     def _descend(self, y: Tensor, key: Tensor, x: Tensor | None = None) -> tuple[Tensor, list[Draw]]:
-        """Draw z from q(z | x, c), or from p(z | c) without images: logits (B, 1, 28, 28), layers of z."""
+        """Draw z from q(z | x, c), or from p(z | c) without images: numbers for pixels, layers of z."""
         top, *rest = self.context[y.flatten()].split(self.parts, 1)
         seen = None if x is None else self.image_encoder(x)
         state, h, draw = self.top(top, seen, rng.fold_in(key, 0))
         draws = [draw]
         for i, (level, c) in enumerate(zip(self.levels, rest, strict=True)):
-            c = c.unflatten(1, (-1, SIDE, SIDE))
+            c = c.unflatten(1, (-1, self.side, self.side))
             state, draw = level(state, h, c, seen, rng.fold_in(key, i + 1))
             draws.append(draw)
         return self.decoder(state, h), draws
 
 
 class _Top(nn.Module):
-    """z_L and what all layers below start with: maps (B, 2 channels, 7, 7) and a vector h (B, hidden)."""
+    """z_L and what all layers below start with: maps (B, 2 channels, S, S) and a vector h (B, hidden)."""
 
-    def __init__(self, features: int, latent: int, channels: int, hidden: int) -> None:
+    def __init__(self, features: int, latent: int, channels: int, hidden: int, side: int) -> None:
         super().__init__()
+        self.side = side
         self.prior = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent))
-        self.seen = nn.Sequential(flat(4 * SIDE, channels, hidden), nn.SiLU())
+        self.seen = nn.Sequential(flat(side, channels, hidden), nn.SiLU())
         self.posterior = nn.Sequential(
             nn.Linear(hidden + features, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent)
         )
         self.mix = nn.Sequential(nn.Linear(latent + features, hidden), nn.SiLU())
-        self.drawn = nn.Linear(hidden, 2 * channels * SIDE**2)
+        self.drawn = nn.Linear(hidden, 2 * channels * side**2)
 
     def forward(self, c: Tensor, seen: Tensor | None, key: Tensor) -> tuple[Tensor, Tensor, Draw]:
         p = self.prior(c)
         offset = None if seen is None else self.posterior(torch.cat([self.seen(seen), c], 1))
         draw = _draw(p, offset, key)
         h = self.mix(torch.cat([draw.z, c], 1))
-        return self.drawn(h).unflatten(1, (-1, SIDE, SIDE)), h, draw
+        return self.drawn(h).unflatten(1, (-1, self.side, self.side)), h, draw
 
 
 class _Level(nn.Module):
@@ -178,24 +197,35 @@ class _Level(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Map the last state (B, 2 channels, 7, 7) to the logits of the pixels (B, 1, 28, 28)."""
+    """Map the last state (B, 2 channels, S, S) to numbers for the pixels (B, ``out``, H, W)."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, out: int, channels: int, hidden: int, times: int) -> None:
         super().__init__()
         self.up = _film(ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False), hidden)
-        self.pixels = ConvTranspose2d(channels, 1, 4, 2, 1)
+        self.pixels = ConvTranspose2d(channels, out, 4, 2, 1)
+        self.ups = ups(times - 2, 2 * channels, hidden)
 
     def forward(self, state: Tensor, h: Tensor) -> Tensor:
+        for up in self.ups:
+            state = up(state, h)
         return self.pixels(self.up(state, h))
 
 
 class _SetEncoder(nn.Module):
-    """Map the images of N classes (N, K, 1, 28, 28) to the contexts of all layers, the vector's first."""
+    """Map the images of N classes (N, K, C, H, W) to the contexts of all layers, the vector's first."""
 
-    def __init__(self, levels: int, maps: int, features: int, channels: int, heads: int) -> None:
+    def __init__(
+        self,
+        down: nn.Module,
+        vector: nn.Module,
+        levels: int,
+        maps: int,
+        features: int,
+        channels: int,
+        heads: int,
+    ) -> None:
         super().__init__()
-        self.down = down(channels)
-        self.features = flat(4 * SIDE, channels, features)
+        self.down, self.features = down, vector
         self.maps = Conv2d(2 * channels, levels * maps, 1)
         above = [features, features] + [maps] * (levels - 1)
         rows = [features] + [maps] * levels

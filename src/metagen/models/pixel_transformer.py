@@ -1,6 +1,7 @@
 """An autoregressive transformer over patches of binary pixels, alone or given other images of the class."""
 
 import math
+from types import SimpleNamespace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ class PixelTransformer(Generator):
 
     head: ClassVar[tuple[str, ...]] = ("context", "symbols.*")
     likelihood = "exact"
+    pixels = SimpleNamespace(name="black and white")
     memory: Tensor
 
     def __init__(
@@ -53,8 +55,10 @@ class PixelTransformer(Generator):
         heads: int = 4,
         features: int = 64,
         second_order: bool = True,
+        colours: int = 1,
+        longest: int = 256,
     ) -> None:
-        """Build the model for images of 1 x ``size`` x ``size``.
+        """Build the model for black and white images of 1 x ``size`` x ``size``.
 
         Args:
             size: H = W.
@@ -66,12 +70,16 @@ class PixelTransformer(Generator):
             second_order: gradients may be differentiated again (MAML): the attention is written out,
                 for the fused ones have no double backward. ``False`` is faster
                 with ``vectorize=loop``; the fused kernels have no batching rule for vmap either.
+            colours: channels of an image, 1: there is no patch of colours that a table could hold.
+            longest: patches of an image at most, since attention takes memory by their square: at 64 x 64
+                an episode would take some 20 GB.
 
         Raises:
-            MetagenError: sizes do not divide each other, or are not positive.
+            MetagenError: sizes do not divide each other, or are not positive; images in colour, or too large.
         """
         super().__init__()
         high, wide = _checked(size, patch, width, layers, heads, features)
+        _check_images(size, high * wide, colours, longest)
         self.patch, self.grid = (high, wide), (size // high, size // wide)
         self.bits, self.length, self.second_order = high * wide, self.grid[0] * self.grid[1], second_order
         self.context = nn.Parameter(torch.zeros(1, features))
@@ -263,6 +271,19 @@ def _before(images: int, length: int, device: torch.device) -> Tensor:
     """Say which tokens an image sees: the sink, and all of the images before it; (T L, 1 + T L) bool."""
     number = torch.arange(images, device=device).repeat_interleave(length)
     return F.pad(number[:, None] > number, (1, 0), value=True)
+
+
+def _check_images(size: int, bits: int, colours: int, longest: int) -> None:
+    if colours != 1:
+        raise MetagenError(
+            f"data.channels={colours}, but PixelTransformer draws in black and white: set data.channels=1, "
+            f"or use model=flow"
+        )
+    if size**2 // bits > longest:
+        raise MetagenError(
+            f"model.size={size} is {size**2 // bits} patches an image, and attention takes memory by their "
+            f"square: set data.size=32, or raise model.longest={longest} on a machine that has it"
+        )
 
 
 def _checked(

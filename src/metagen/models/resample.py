@@ -32,17 +32,18 @@ def affine(numbers: Tensor, side: int) -> Tensor:
     return torch.stack([x, y], -1)
 
 
-def sharply(images: Tensor, where: Tensor, contrast: float) -> Tensor:
+def sharply(images: Tensor, where: Tensor, contrast: float, outside: str = "zeros") -> Tensor:
     r"""Return images (B, C, S, S) as seen at ``where`` (B, 3 S, 3 S, 2), from :func:`affine` at side 3 S.
 
     A pixel p of the enlarged image becomes
 
     .. math:: \frac12 + \frac{\tanh(k (p - 1/2) / 2)}{2 \tanh(k / 4)}
 
-    which keeps 0, 1/2 and 1. k = ``contrast`` is the slope in between, over 4; 0 leaves p as it is.
+    which keeps 0, 1/2 and 1. k = ``contrast`` is the slope in between, over 4; 0 leaves p as it is. What lies
+    outside the image is ``outside``: ``zeros``, or its ``border`` repeated.
     """
     large = F.interpolate(images, scale_factor=ENLARGED, mode="bicubic", align_corners=False).clamp(0, 1)
-    seen = F.grid_sample(large, where, align_corners=False)
+    seen = F.grid_sample(large, where, padding_mode=outside, align_corners=False)
     if contrast:
         seen = 0.5 + (contrast / 2 * (seen - 0.5)).tanh() / (2 * math.tanh(contrast / 4))
     return F.avg_pool2d(seen, ENLARGED).clamp(0, 1)

@@ -11,6 +11,7 @@ from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.resample import ENLARGED, affine, sharply
+from metagen.models.sizes import check_colours
 
 STRENGTHS = ("turn", "shear", "scale", "shift")
 
@@ -38,16 +39,19 @@ class Warp(Generator):
         size: int,
         deviations: Mapping[str, float],
         strength: float = 1.0,
-        contrast: float = 12.0,
+        contrast: float | None = None,
+        colours: int = 1,
     ) -> None:
-        """Build the control for images of ``size`` x ``size`` with any number of channels.
+        """Build the control for images of ``colours`` x ``size`` x ``size``.
 
         Args:
             size: H = W.
             deviations: standard deviations of ``turn`` (radians), ``shear``, ``scale`` (logarithm, of width
                 and height each) and ``shift`` (half sides, each way).
             strength: s, a factor of all four; 0 copies.
-            contrast: with which strokes are resampled; 0 for photographs.
+            contrast: with which strokes are resampled; None: 12 of grey images, 0 in colour.
+            colours: channels of an image; in colour what lies outside an image is its border repeated, and
+                else blank.
 
         Raises:
             MetagenError: a number is negative, or a deviation is missing.
@@ -55,6 +59,7 @@ class Warp(Generator):
         super().__init__()
         if set(deviations) != set(STRENGTHS):
             raise MetagenError(f"model.deviations has {sorted(deviations)}: expected {sorted(STRENGTHS)}")
+        contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
         named = {f"deviations.{name}": value for name, value in deviations.items()}
         for name, value in {**named, "strength": strength, "contrast": contrast}.items():
             if not value >= 0:
@@ -62,9 +67,11 @@ class Warp(Generator):
         if size < 1:
             raise MetagenError(f"model.size={size}: expected 1 or more")
         turn, shear, scale, shift = (strength * deviations[name] for name in STRENGTHS)
-        self.size, self.contrast = size, contrast
+        check_colours(colours)
+        self.size, self.contrast, self.colours = size, contrast, colours
+        self.outside = "zeros" if colours == 1 else "border"
         self.register_buffer("spread", torch.tensor([turn, shear, scale, scale, shift, shift]), False)
-        self.register_buffer("memory", torch.zeros(1, 0, 1, size, size), persistent=False)
+        self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean squared difference of pixels to the nearest support image; to blank without any."""
@@ -90,4 +97,5 @@ class Warp(Generator):
             )
         chosen = (rng.uniform(rng.fold_in(key, 1), tuple(y.shape)) * shots).long()
         numbers = self.spread * rng.normal(rng.fold_in(key, 2), (len(y), 6), self.spread.dtype)
-        return sharply(self.memory[y, chosen], affine(numbers, ENLARGED * self.size), self.contrast)
+        where = affine(numbers, ENLARGED * self.size)
+        return sharply(self.memory[y, chosen], where, self.contrast, self.outside)

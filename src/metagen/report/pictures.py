@@ -27,7 +27,7 @@ def samples_grid(support: np.ndarray, samples: np.ndarray, classes: Sequence[str
     """Draw one row per class: its support images, a gap, its generated images.
 
     Args:
-        support: uint8 (N, K, H, W), ink = 255.
+        support: uint8 (N, K, H, W), ink = 255, or (N, K, H, W, 3) in colour, as all others.
         samples: uint8 (N, M, H, W).
         classes: N names.
         path: PNG file to write.
@@ -56,8 +56,9 @@ def _grid(
     parts: Sequence[tuple[str, np.ndarray, np.ndarray | None]], classes: Sequence[str], path: Path
 ) -> None:
     rows = min(len(classes), MAX_ROWS)
-    scale = max(1, round(TILE / parts[0][1].shape[-1]))
-    h, w = (scale * n for n in parts[0][1].shape[-2:])
+    sides = parts[0][1].shape[2:4]
+    scale = max(1, round(TILE / sides[1]))
+    h, w = (scale * n for n in sides)
     font, small = _font(15), _font(11)
     names = [_short(name, 24) for name in classes]
     caption = 16 if any(taken is not None for *_, taken in parts) else 0
@@ -156,5 +157,6 @@ def _short(text: str, length: int) -> str:
 
 
 def to_uint8(x: Tensor) -> Any:
-    """Turn grey images in [0, 1], (..., 1, H, W), into a uint8 array (..., H, W)."""
-    return (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).squeeze(-3).cpu().numpy()
+    """Turn images in [0, 1], (..., C, H, W), into a uint8 array: (..., H, W), or (..., H, W, 3) in colour."""
+    levels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return (levels.squeeze(-3) if levels.shape[-3] == 1 else levels.movedim(-3, -1)).contiguous().numpy()
