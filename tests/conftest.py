@@ -37,12 +37,12 @@ def composed(*overrides: str, whole: bool = False):
         return compose("config", list(overrides), return_hydra_config=whole)
 
 
-def random_shots(tasks, ways, shots, seed, dtype=torch.float64, size=28):
-    shape = (tasks, ways, shots, 1, size, size)
+def random_shots(tasks, ways, shots, seed, dtype=torch.float64, size=28, channels=1):
+    shape = (tasks, ways, shots, channels, size, size)
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(shape, dtype=dtype, generator=generator)
     # Every class has an image of its own under the noise, so that there is something to adapt to.
-    x = 0.5 * x + 0.5 * torch.rand(tasks, ways, 1, 1, size, size, dtype=dtype, generator=generator)
+    x = 0.5 * x + 0.5 * torch.rand(tasks, ways, 1, *shape[3:], dtype=dtype, generator=generator)
     y = torch.arange(ways)[None, :, None].expand(tasks, ways, shots)
     return Shots(x, y, rng.fold_in(rng.key(seed), torch.arange(tasks)))
 
@@ -55,7 +55,7 @@ def random_episodes(tasks=2, ways=3, shots=2, queries=2, seed=0, dtype=torch.flo
 
 def narrow(node):
     """A model's configuration with an eighth of every width (an integer of 16 or more)."""
-    fixed = ("ways", "size")
+    fixed = ("ways", "size", "longest")
     return node | {
         k: max(4, v // 32 * 4) for k, v in node.items() if isinstance(v, int) and v >= 16 and k not in fixed
     }
@@ -71,15 +71,28 @@ def learner_of(name):
     return instantiate(copy.deepcopy(_node("learner", f"learner={name}")))
 
 
-def build_pair(model_name, learner_name, ways=3, classes=8, extra=()):
-    """Model, learner and objective in float64, bound; raises MetagenError where they do not fit."""
+def of_images(node, channels, size):
+    """A node of a configuration for images of another size and colour, by the keys that say so."""
+    wanted = {"size": size, "channels": channels, "colours": channels}
+    if "colours" in node:  # the channels of a generator are those of its maps
+        del wanted["channels"]
+    inner = {k: of_images(v, channels, size) for k, v in node.items() if k == "start" and isinstance(v, dict)}
+    return node | {k: v for k, v in wanted.items() if k in node} | inner
+
+
+def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1, 28)):
+    """Model, learner and objective in float64, bound; raises MetagenError where they do not fit.
+
+    ``images`` are the channels and the side of an image.
+    """
     of_model, of_learner, ways = [f"model={model_name}"], [f"learner={learner_name}"], f"task.ways={ways}"
     if extra:
         # They may name keys of both.
         of_model = of_learner = [*of_model, *of_learner, *extra]
     torch.manual_seed(0)
-    model = instantiate(narrow(copy.deepcopy(_node("model", *of_model, ways))))
-    learner = instantiate(copy.deepcopy(_node("learner", *of_learner, ways)))
+    nodes = (copy.deepcopy(_node(*of)) for of in (("model", *of_model, ways), ("learner", *of_learner, ways)))
+    of_model, of_learner = (of_images(node, *images) for node in nodes)
+    model, learner = instantiate(narrow(of_model)), instantiate(of_learner)
     objective = Objective(model.double())
     learner.bind(objective, classes)
     # Two steps show what five would: the second one depends on the first.

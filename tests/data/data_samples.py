@@ -3,13 +3,16 @@
 import gzip
 import hashlib
 import io
+import pickle
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision import datasets as tv
 
 from metagen.data.bank import Bank
 
@@ -30,6 +33,37 @@ def idx_bytes(array):
 
 def md5(path):
     return hashlib.md5(Path(path).read_bytes()).hexdigest()
+
+
+def packed(path, files):
+    """A tar.gz of files, name to bytes."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def serve_cifar(server, monkeypatch, names, counts):
+    """Serve a CIFAR-100 of random images, so many of each class in each part, to torchvision."""
+    (www, url), random, parts = server, np.random.default_rng(0), {}
+    for part, count in counts.items():
+        labels = np.tile(np.arange(100), count)
+        images = random.integers(0, 256, (100 * count, 3072), dtype=np.uint8)
+        parts[part] = {"data": images, "fine_labels": labels.tolist(), "coarse_labels": [0] * len(labels)}
+    files = {name: pickle.dumps(part) for name, part in parts.items()}
+    files["meta"] = pickle.dumps({"fine_label_names": names, "coarse_label_names": ["x"] * 20})
+    packed(www / tv.CIFAR100.filename, {f"cifar-100-python/{name}": data for name, data in files.items()})
+    sums = {}
+    for name, data in files.items():
+        (www / name).write_bytes(data)
+        sums[name] = md5(www / name)
+    monkeypatch.setattr(tv.CIFAR100, "url", url + tv.CIFAR100.filename)
+    monkeypatch.setattr(tv.CIFAR100, "tgz_md5", md5(www / tv.CIFAR100.filename))
+    monkeypatch.setattr(tv.CIFAR100, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(tv.CIFAR100, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(tv.CIFAR100, "meta", tv.CIFAR100.meta | {"md5": sums["meta"]})
+    return parts
 
 
 def make_mnist(folder, names, train=40, test=20, classes=10, first=0, zipped=True, seed=0):

@@ -1,13 +1,12 @@
 """CIFAR-100, SVHN and flowers through the real download code, on small archives in torchvision's format."""
 
 import io
-import pickle
 import tarfile
 
 import numpy as np
 import pytest
 import torch
-from data_samples import md5
+from data_samples import md5, packed, serve_cifar
 from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets as tv
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.usefixtures("cache")
 RANDOM = np.random.default_rng(0)
 
 
-def packed(path, files):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-
-
 def fine_names():
     split = Split.load("cifar_fs")
     return sorted(split.train + split.val + split.test)
@@ -40,25 +31,7 @@ def fine_names():
 @pytest.fixture
 def cifar(server, monkeypatch):
     """CIFAR-100 with three images of each class, served: its images by part."""
-    www, url = server
-    parts = {}
-    for part, count in (("train", 2), ("test", 1)):
-        labels = np.tile(np.arange(100), count)
-        images = RANDOM.integers(0, 256, (100 * count, 3072), dtype=np.uint8)
-        parts[part] = {"data": images, "fine_labels": labels.tolist(), "coarse_labels": [0] * len(labels)}
-    files = {name: pickle.dumps(part) for name, part in parts.items()}
-    files["meta"] = pickle.dumps({"fine_label_names": fine_names(), "coarse_label_names": ["x"] * 20})
-    packed(www / tv.CIFAR100.filename, {f"cifar-100-python/{name}": data for name, data in files.items()})
-    sums = {}
-    for name, data in files.items():
-        (www / name).write_bytes(data)
-        sums[name] = md5(www / name)
-    monkeypatch.setattr(tv.CIFAR100, "url", url + tv.CIFAR100.filename)
-    monkeypatch.setattr(tv.CIFAR100, "tgz_md5", md5(www / tv.CIFAR100.filename))
-    monkeypatch.setattr(tv.CIFAR100, "train_list", [["train", sums["train"]]])
-    monkeypatch.setattr(tv.CIFAR100, "test_list", [["test", sums["test"]]])
-    monkeypatch.setattr(tv.CIFAR100, "meta", tv.CIFAR100.meta | {"md5": sums["meta"]})
-    return parts
+    return serve_cifar(server, monkeypatch, fine_names(), {"train": 2, "test": 1})
 
 
 @pytest.mark.parametrize(

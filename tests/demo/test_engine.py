@@ -76,7 +76,7 @@ def test_distances_are_euclidean():
 
 def test_runs_of_different_sizes_stand_side_by_side(run_folders):
     engine = Engine([run_folders["small"], run_folders["amortized"]])
-    assert engine.sizes == [20, 28]
+    assert [form.size for form in engine.forms] == [20, 28]
     done = last(engine, support(), 2)
     assert [done[i].samples.shape for i in range(2)] == [(8, 20, 20), (8, 28, 28)]
 

@@ -72,7 +72,7 @@ class Form(NamedTuple):
         return as_array(x)
 
     def drawn(self, ink: np.ndarray) -> np.ndarray:
-        """Return ink (H, W), coverage in [0, 1], as an image: framed, and dark on white unless it is a drawing.
+        """Return ink (H, W), coverage in [0, 1], as an image: framed, dark on white unless it is a drawing.
 
         Raises:
             MetagenError: there is no ink.

@@ -70,7 +70,7 @@ class Film(nn.Module):
 class SelfAttention(nn.Module):
     """x + W softmax(q' k / sqrt(d)) v over the places of a map, with the norm of x in q, k and v.
 
-    For coarse maps: it takes memory by the square of their places. Written out, so exact to second order.
+    For coarse maps: it takes memory by the square of their places. Written out: exact to second order.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -103,7 +103,7 @@ def flat(side: int, channels: int, out: int) -> nn.Sequential:
 
 
 def ups(times: int, channels: int, hidden: int) -> nn.ModuleList:
-    """Return ``times`` layers, each of which doubles the side of (B, channels, H, W) as h (B, hidden) says."""
+    """Return ``times`` layers, each of which doubles the side of (B, channels, H, W), given h (B, hidden)."""
     groups = math.gcd(8, channels)
     convs = (ConvTranspose2d(channels, channels, 4, 2, 1, bias=False) for _ in range(times))
     return nn.ModuleList(Film(conv, hidden, groups) for conv in convs)

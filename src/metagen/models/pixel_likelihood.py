@@ -19,8 +19,8 @@ from metagen.errors import MetagenError, nearest
 from metagen.models.blocks import log_bernoulli
 
 LEVELS = 255
-LEAST = -7.0
-"""Logarithm of the smallest scale, of pixels in [-1, 1]: nearly all mass on one level."""
+LEAST, MOST = -7.0, 1.0
+"""Logarithms of the smallest scale, with nearly all mass on one level, and of the largest."""
 
 
 class PixelLikelihood:
@@ -71,8 +71,8 @@ class Logistic(PixelLikelihood):
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Return the sum over pixels and channels of the logarithm of a level's mass."""
         mean, log_scale = output.chunk(2, 1)
-        log_scale = LEAST + F.softplus(log_scale - LEAST)
-        scale = log_scale.exp()
+        # bounded smoothly, whatever a large step of an inner loop makes of it; at 0 broad
+        scale = (LEAST + (MOST - LEAST) * (log_scale + 1).sigmoid()).exp()
         # sigma(a) - sigma(b) = sigma(a) sigma(-b) (1 - e^(b - a)), exact however far in the tails
         gap, half = (2 * x - 1 - mean) / scale, 1 / (LEVELS * scale)
         below, above = -F.softplus(-gap - half), -F.softplus(gap - half)
