@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from metagen.data.form import Form
 from metagen.demo.adapted import Support
 
 
@@ -14,4 +15,4 @@ def pictures(count: int, size: int = 28, seed: int = 0) -> np.ndarray:
 
 
 def support(count: int = 3, seed: int = 0) -> Support:
-    return {size: pictures(count, size, seed) for size in (20, 28)}
+    return {Form(size): pictures(count, size, seed) for size in (20, 28)}

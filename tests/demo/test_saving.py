@@ -9,6 +9,7 @@ import pytest
 from demo.demo_samples import support
 from PIL import Image
 
+from metagen.data.form import Form
 from metagen.demo.engine import Engine
 from metagen.demo.saving import Visit, archive
 
@@ -27,7 +28,7 @@ def test_the_archive_holds_samples_support_and_settings(run_folders):
         assert Image.open(io.BytesIO(file.read("0/samples.png"))).width > 400
     assert names == {"settings.json", "0/samples.npz", "0/samples.png", "1/samples.npz", "1/samples.png"}
     for k, found in done.items():
-        assert np.array_equal(arrays[k]["support"], support(3)[28])
+        assert np.array_equal(arrays[k]["support"], support(3)[Form(28)])
         assert np.array_equal(arrays[k]["samples"], found.samples)
         assert np.array_equal(arrays[k]["nearest"], found.nearest)
     assert arrays[0]["step_samples"].shape == (4, 6, 28, 28)
