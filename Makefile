@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
+# One thread each, so that the figures are the same on any number of cores.
+QUICK := OMP_NUM_THREADS=1 $(BIN)/metagen train experiment=quickstart --force
 DEMO := experiment=omniglot_to_mnist task.episodes=4 trainer.val_check_interval=500 \
 	'metric=[negative_elbo,diversity,memorisation]'
 
@@ -21,8 +23,12 @@ $(STAMP): pyproject.toml
 	@$(INSTALL) -e . --group dev
 	@touch $@
 
-run: setup ## Train and evaluate the quickstart experiment
-	@$(BIN)/metagen train experiment=quickstart
+run: setup ## Train and evaluate the quickstart experiment, beside its controls
+	@mkdir -p outputs; $(QUICK) model=warp learner=in_context hydra.run.dir=outputs/quickstart/warp > outputs/quickstart.log 2>&1 \
+		&& $(QUICK) learner=scratch hydra.run.dir=outputs/quickstart/scratch >> outputs/quickstart.log 2>&1 & \
+	$(QUICK) hydra.run.dir=outputs/quickstart/amortized && wait $$! \
+		|| { tail -n 3 outputs/quickstart.log; exit 1; }
+	@$(BIN)/metagen compare outputs/quickstart --by model,learner --metric recognised,diversity,coverage_relative
 
 demo: setup ## Draw a symbol and see new ones (trains two small runs first, once)
 	@$(BIN)/python -c 'import gradio' 2>/dev/null || $(INSTALL) -e '.[demo]'

@@ -56,13 +56,20 @@ def comparison(folders: Sequence[Path], options: Options) -> Comparison:
     at = [difference(*pair, measure, options.budget) for pair in pairs for measure in known]
     deltas = corrected([d for d in at if d is not None])
     tables = [scores(groups, known, options.within, options.budget)]
+    notes = [*_about(groups, known), *_notes(groups, options), *_short(groups)]
     tables += [differences_table(deltas, options.within)] if deltas else []
     if options.budgets:
         tables += by_budget(pairs, known, budgets_of(groups, options.budget))
     tables += [payoffs(pairs, known)]
-    return Comparison(
-        groups, pairs, known, [t for t in tables if t.rows], left, [*_notes(groups, options), *_short(groups)]
-    )
+    return Comparison(groups, pairs, known, [t for t in tables if t.rows], left, notes)
+
+
+def _about(groups: Sequence[Group], known: Sequence[Measure]) -> list[str]:
+    """Say what each metric is, as a record of it tells."""
+    about: dict[str, str] = {}
+    for run in (run for group in groups for run in group.runs()):
+        about |= run.record.get("about") or {}
+    return [f"{measure.name}: {about[measure.name]}" for measure in known if measure.name in about]
 
 
 def _short(groups: Sequence[Group]) -> list[str]:

@@ -1,5 +1,6 @@
 """The contract of a metric: what it sees of an episode, and what it returns."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +47,8 @@ class Metric:
         unit: ``"%"``, ``"nats"``, ``"bits"``, or ``""`` for a ratio.
         better: which direction is an improvement. For a ratio to real images, the direction that
             leaves the usual failure (copies, or one image per class): 1 is the ideal.
+        words: what it is, in one plain line; by default the first line of the class.
+        real: what real images score, where that is known beforehand.
         needs_judge: reads ``outcome.judge``, a classifier that somebody must train first.
         needs_samples: reads ``outcome.samples``.
         needs_logits: reads ``outcome.logits``.
@@ -55,10 +58,19 @@ class Metric:
     name: str
     unit: Literal["%", "nats", "bits", ""] = ""
     better: Literal["higher", "lower"] = "higher"
+    words: str = ""
+    real: float | None = None
     needs_judge: bool = False
     needs_samples: bool = False
     needs_logits: bool = False
     needs_others: bool = False
+
+    @property
+    def about(self) -> str:
+        """Return what the metric is and which direction is better, in one line."""
+        words = (self.words or (inspect.getdoc(type(self)) or self.name).splitlines()[0]).rstrip(".")
+        real = "" if self.real is None else f"; real images have {self.real:g}"
+        return f"{words} ({self.better} is better{real})"
 
     def __call__(self, outcome: Outcome) -> float:
         """Return the metric of one episode; NaN where it is undefined.

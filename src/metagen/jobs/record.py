@@ -79,6 +79,7 @@ def write_record(run: Run, setup: Setup, evaluation: Evaluation, training: Train
             "episodes": {"count": len(evaluation), "seed": test.seed, "sha256": test.fingerprint()},
             "metrics": evaluation.summary(),
             "units": {name: metric.unit for name, metric in setup.metrics.items()},
+            "about": {name: metric.about for name, metric in setup.metrics.items()},
             "better": {name: metric.better for name, metric in setup.metrics.items()},
             "main": next(iter(setup.metrics), None),
             "per_episode": evaluation.values[evaluation.steps],

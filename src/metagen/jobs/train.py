@@ -24,7 +24,7 @@ from metagen.jobs import ddp
 from metagen.jobs.announce import ended_by, said_at_the_end, say_profile, showing_the_summary, starts
 from metagen.jobs.build import Setup, build, load_checkpoint, start_from
 from metagen.jobs.record import Training, write_record
-from metagen.report.tables import likelihood_table, metrics_table
+from metagen.report.tables import legend, likelihood_table, metrics_table
 from metagen.runs.run import HeldBack, Run
 from metagen.training import parallel, signals
 from metagen.training.checkpoints import BEST, LAST, newest
@@ -189,6 +189,7 @@ def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, ec
     means = {f"test/{name}": float(value["mean"]) for name, value in summary.items()}
     _to_loggers(trainer, run, evaluation, means, training.steps)
     echo(metrics_table(summary, {name: metric.unit for name, metric in setup.metrics.items()}))
+    echo(legend({name: metric.about for name, metric in setup.metrics.items()}))
     if evaluation.likelihood is not None:
         echo(likelihood_table(evaluation.likelihood.summary()))
     echo(f"run     {run.folder}\nsamples {run.folder / 'samples.png'}")

@@ -15,6 +15,7 @@ class Diversity(Metric):
     """
 
     name = "diversity"
+    real = 1.0
     needs_samples = True
 
     def measure(self, outcome: Outcome) -> Tensor:

@@ -26,6 +26,7 @@ class Fid(FeatureMetric):
     """
 
     name = "fid"
+    words = "distance of new from real images, as two Gaussians of the judge's features"
     better = "lower"
 
     def __init__(self, images: Literal["samples", "real"] = "samples") -> None:

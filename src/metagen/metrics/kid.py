@@ -30,6 +30,7 @@ class Kid(FeatureMetric):
     """
 
     name = "kid"
+    words = "distance of new from real images: maximum mean discrepancy of the judge's features"
     better = "lower"
 
     def __init__(self, images: Literal["samples", "real"] = "samples") -> None:

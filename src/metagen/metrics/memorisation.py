@@ -16,6 +16,7 @@ class Memorisation(Metric):
     """
 
     name = "memorisation"
+    real = 1.0
     needs_samples = True
 
     def measure(self, outcome: Outcome) -> Tensor:

@@ -15,6 +15,7 @@ class NegativeElbo(Metric):
     """
 
     name = "negative_elbo"
+    words = "upper bound of -log p of unseen images of the class, nats an image"
     unit: Literal["%", "nats", "bits", ""] = "nats"
     better = "lower"
 

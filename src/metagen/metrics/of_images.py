@@ -29,3 +29,11 @@ class OfImages(Metric):
         self.images = images
         if images != "samples":
             self.name = f"{self.name}_{images}"
+        if images == "relative":
+            self.real = 1.0
+
+    @property
+    def about(self) -> str:
+        """Return what the metric is, and of which images it is taken."""
+        taken = {"samples": "", "real": "of real images: ", "support": "of the support: "}
+        return taken.get(self.images, "relative to real images: ") + super().about

@@ -23,6 +23,9 @@ class Recognised(Metric):
     """
 
     name = "recognised"
+    words = (
+        "share of the new images that a classifier of real ones takes for the class they were asked for, in %"
+    )
     unit = "%"
     needs_judge = True
     needs_samples = True

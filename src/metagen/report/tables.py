@@ -36,6 +36,14 @@ def metrics_table(metrics: Mapping[str, Summary], units: Mapping[str, str]) -> s
     return _terminal(["metric", "mean ± 95 %", "unit", "episodes"], rows, [True, False, True, False])
 
 
+def legend(about: Mapping[str, str]) -> str:
+    """Return what each metric is: a line each, of text that may be anybody's."""
+    width = max(map(len, about), default=0)
+    return "\n".join(
+        f"{printable(name.replace('_', ' ')):<{width}}  {printable(text)}" for name, text in about.items()
+    )
+
+
 def likelihood_table(summary: Mapping[str, Any]) -> str:
     """Return a terminal table of a likelihood's summary: a line per context."""
     leaky = {row["images"]: row for row in summary["with_replacement_leaky"]}

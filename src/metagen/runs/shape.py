@@ -49,6 +49,7 @@ SHAPE = {
     "data": Optional(Each(dict, {"name": Optional(str), "sha256": Optional(str)})),
     "main": Optional(str),
     "units": Optional(Each(dict, str)),
+    "about": Optional(Each(dict, str)),
     "better": Optional(Each(dict, Optional(str))),
     "per_episode": Absent(VALUES),
     "per_episode_by_step": Absent(Each(dict, VALUES)),
