@@ -34,7 +34,7 @@ def runs(name, *words):
 
 
 SCRIPTS = {
-    "adapt_and_draw.py": r"\(3, 16, 1, 28, 28\), -?\d+\.\d nats",
+    "adapt_and_draw.py": r"\(10, 16, 1, 28, 28\), -?\d+\.\d nats",
     "own_loop.py": r"nearest mean of the pixels: \d+\.\d %",
     "own_model.py": r"step 60: val/loss \d+\.\d",
 }
@@ -69,7 +69,7 @@ def test_the_notebook_runs(tmp_cwd, monkeypatch):
     for cell in cells:
         if cell["cell_type"] == "code":
             exec(short("".join(cell["source"])), space)
-    assert tuple(space["drawn"].shape) == (3, 10, 1, 28, 28)
+    assert tuple(space["drawn"].shape) == (10, 10, 1, 28, 28)
     assert len(list(Path("outputs").rglob("metrics.json"))) == 2
 
 
@@ -78,7 +78,7 @@ def test_the_page_runs(tmp_cwd):
     first = re.findall(r"```python\n(.*?)```", page, re.S)[0]
     space = {}
     exec(short(first), space)
-    assert tuple(space["new"].shape) == (3, 16, 1, 28, 28)
+    assert tuple(space["new"].shape) == (10, 16, 1, 28, 28)
     assert space["result"].metrics[0]["metric"] == "recognised"
 
 

@@ -18,7 +18,6 @@ pytest_plugins = ["data.data_fixtures"]
 
 TINY = [
     "trainer.max_steps=1",
-    "trainer.max_epochs=1",
     "trainer.val_check_interval=1",
     "trainer.check_val_every_n_epoch=null",
     "trainer.enable_progress_bar=false",
