@@ -10,7 +10,7 @@ from metagen.config.error_lines import explain
 
 
 def line(*words):
-    with pytest.raises(Exception, match=".") as error:
+    with pytest.raises(Exception, match=r".") as error:
         compose(words)
     found = explain(error.value, words)
     assert found.code == 2
