@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from metagen.cli.main import run
+from metagen.config.foreign import is_setting
 from metagen.config.pruners import STARTUP, make_pruner
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError, TrialPrunedError
@@ -233,3 +234,13 @@ def test_a_pruner_by_its_class_and_what_is_none():
         make_pruner({"_target_": "os.system"})
     with pytest.raises(MetagenError, match="sampler of Optuna"):
         make_sampler({"_target_": "optuna.pruners.MedianPruner"}, 0, 0, 1)
+
+
+def test_hydra_makes_no_sampler_by_itself():
+    """It would call whatever a node names; here it is checked first."""
+    config = OmegaConf.load(Path(conf_dir()) / "hydra/sweeper/optuna.yaml")
+    assert config._recursive_ is False
+    names = ("optuna.samplers.CmaEsSampler", "optuna.pruners.HyperbandPruner")
+    assert all(is_setting("hydra.sweeper.sampler._target_", name) for name in names)
+    strange = ("os.system", "optuna.samplers._base.os.system", "optuna.samplersX.Y")
+    assert not any(is_setting("hydra.sweeper.pruner._target_", name) for name in strange)
