@@ -1,11 +1,15 @@
 """Starting from a checkpoint: the model always, the learner where it is the same."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import composed
 
 from metagen.errors import MetagenError
-from metagen.jobs.build import build_experiment, load_checkpoint, start_from
+from metagen.jobs.build import build_experiment, check_layers, load_checkpoint, start_from
+from metagen.runs.reopen import checkpoint_file
+from metagen.training.plateau import StepPlateau
 
 SMALL = ["model.maps=1", "model.features=4", "model.latent=2", "model.channels=8", "model.hidden=8"]
 
@@ -49,3 +53,53 @@ def test_another_model_and_what_is_no_checkpoint_are_refused(tmp_path):
             load(experiment("amortized"), tmp_path / "c.ckpt")
     with pytest.raises(MetagenError, match="does not fit"):
         load_checkpoint(experiment("meta_sgd"), path)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [(torch.nn.Dropout(0.1), "Dropout .*leave it out"), (torch.nn.Dropout2d(0.1), "Dropout2d"),
+     (torch.nn.BatchNorm2d(3), "BatchNorm2d .*BatchStatNorm")],
+)  # fmt: skip
+def test_layers_that_adaptation_cannot_use_are_named(layer, words):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sequential(layer))
+    with pytest.raises(MetagenError, match=rf"model\.1\.0: {words}"):
+        check_layers(model)
+    check_layers(torch.nn.Sequential(torch.nn.GroupNorm(1, 4), torch.nn.ReLU()))
+
+
+def test_a_checkpoint_may_be_named_by_its_run(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("[]")
+    with pytest.raises(MetagenError, match="has no checkpoint"):
+        checkpoint_file(tmp_path)
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    best.parent.mkdir()
+    best.touch()
+    assert checkpoint_file(tmp_path) == best
+    assert checkpoint_file(best) == best
+
+
+@pytest.mark.parametrize("name", ["ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"])
+def test_any_scheduler_of_torch(name):
+    """One that goes by the validation loss, and two that are made of others."""
+    place, part = (
+        "torch.optim.lr_scheduler",
+        "{_target_: torch.optim.lr_scheduler.ConstantLR, _partial_: true}",
+    )
+    more = {"ReduceLROnPlateau": ["+scheduler.patience=0"],
+            "SequentialLR": [f"+scheduler.schedulers=[{part},{part}]", "+scheduler.milestones=[3]"],
+            "ChainedScheduler": [f"+scheduler.schedulers=[{part}]"]}[name]  # fmt: skip
+    words = [f"scheduler._target_={place}.{name}", "~scheduler.factor", *more]
+    experiment = build_experiment(composed(*words, "model.channels=8", "model.hidden=16"), 3)
+    config = experiment.configure_optimizers()["lr_scheduler"]
+    assert type(config["scheduler"]).__name__ == name
+    if name != "ReduceLROnPlateau":
+        return
+    trainer = SimpleNamespace(
+        sanity_checking=False, training=False, validating=True,
+        lr_scheduler_configs=[SimpleNamespace(scheduler=config["scheduler"])],
+        callback_metrics={"val/loss": torch.tensor(1.0)},
+    )  # fmt: skip
+    for _ in range(2):
+        StepPlateau().on_validation_end(trainer, None)
+    assert config["scheduler"].get_last_lr() == [pytest.approx(1e-4)], "once no better: a tenth"

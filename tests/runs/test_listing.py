@@ -69,3 +69,18 @@ def test_no_run_at_all(tmp_cwd, capsys):
 )
 def test_age(seconds, text):
     assert age(seconds) == text
+
+
+def test_a_run_that_is_short_of_its_steps_is_marked(runs, capsys):
+    told = {"steps": 22, "planned": 60, "ended": "max_time", "seconds": 5.0}
+    whole = record(
+        "chain", 1, {0: {"recognised": [80.0, 80.0]}}, training={**told, "steps": 60, "ended": None}
+    )
+    folder = runs(record("chain", 0, {0: {"recognised": [90.0, 90.0]}}, training=told), whole)
+    lines = listing([folder], NOW).splitlines()
+    assert sorted(line.split()[1] for line in lines if line.startswith(str(folder)) and ":" not in line) == [
+        "done", "short",
+    ]  # fmt: skip
+    assert f"{folder}/0: 22 of 60 steps, ended by max_time" in lines
+    assert run(["compare", str(folder)]) == 0
+    assert f"short: {folder}/0 has 22 of 60 steps, ended by max_time" in capsys.readouterr().out

@@ -83,3 +83,11 @@ def test_an_array_of_jobs_on_slurm(tmp_cwd, capsys, monkeypatch):
     assert (tmp_cwd / "a sweep" / "1" / "metrics.json").is_file()
     record = json.loads((tmp_cwd / "a sweep" / "jobs" / "1.json").read_text())
     assert record["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["submitit_local", "submitit_slurm", "joblib", "basic"])
+def test_launchers_of_others_are_refused_with_ours(name, tmp_cwd, capsys):
+    assert run(["train", "-m", "seed=0,1", f"hydra/launcher={name}"]) == 2
+    (text,) = capsys.readouterr().err.splitlines()
+    assert all(word in text for word in (f"hydra/launcher={name}", "launcher=queue", "launcher=slurm"))
+    assert not list(tmp_cwd.iterdir())

@@ -12,11 +12,14 @@ from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
 from metagen.cli.main import run
+from metagen.config.foreign import is_setting
+from metagen.config.pruners import STARTUP, make_pruner
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError, TrialPrunedError
 from metagen.sweeps import process
+from metagen.sweeps.samplers import make_sampler
 from metagen.sweeps.space import space_of
-from metagen.training.pruning import STARTUP, pruning
+from metagen.training.pruning import pruning
 from metagen.variables import TRIAL
 
 JOB = """
@@ -191,3 +194,53 @@ def test_the_space_may_stand_in_the_configuration(quick_trials, tmp_path):
         == 0
     )
     assert set(study().trials[0].params) == {"optimizer.lr", "model.hidden"}
+
+
+def drawn(first, last, node=None, sampler_seed=3):
+    """What is proposed for trials ``first`` to ``last`` of a study that knows the trials before."""
+    found = optuna.create_study()
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    for number in range(last):
+        found.sampler = make_sampler(node, sampler_seed, number if number >= first else number + 1000, 1)
+        found.tell(found.ask(space), 0.5)
+    return [trial.params["x"] for trial in found.trials]
+
+
+@pytest.mark.parametrize("node", [None, {"_target_": "optuna.samplers.RandomSampler"}])
+def test_a_study_that_goes_on_does_not_repeat_its_trials(node):
+    """Eight trials at once and three, then five: the same, and no number twice."""
+    whole = drawn(0, 8, node)
+    assert len(set(whole)) == 8
+    found = optuna.create_study()
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    for _ in range(2):
+        for _ in range(4):
+            found.sampler = make_sampler(node, 3, len(found.trials), 1)
+            found.tell(found.ask(space), 0.5)
+    assert [trial.params["x"] for trial in found.trials] == whole
+    assert drawn(0, 3, node, sampler_seed=4) != whole[:3]
+
+
+def test_a_sampler_that_goes_in_order_keeps_its_seed():
+    node = {"_target_": "optuna.samplers.GridSampler", "search_space": {"x": [0.0, 0.25, 0.5, 0.75]}}
+    assert sorted(drawn(0, 4, node)) == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_pruner_by_its_class_and_what_is_none():
+    node = {"_target_": "optuna.pruners.PercentilePruner", "percentile": 25.0}
+    assert isinstance(make_pruner(node), optuna.pruners.PercentilePruner)
+    assert isinstance(make_pruner(None), optuna.pruners.MedianPruner)
+    with pytest.raises(MetagenError, match="a configuration may name"):
+        make_pruner({"_target_": "os.system"})
+    with pytest.raises(MetagenError, match="sampler of Optuna"):
+        make_sampler({"_target_": "optuna.pruners.MedianPruner"}, 0, 0, 1)
+
+
+def test_hydra_makes_no_sampler_by_itself():
+    """It would call whatever a node names; here it is checked first."""
+    config = OmegaConf.load(Path(conf_dir()) / "hydra/sweeper/optuna.yaml")
+    assert config._recursive_ is False
+    names = ("optuna.samplers.CmaEsSampler", "optuna.pruners.HyperbandPruner")
+    assert all(is_setting("hydra.sweeper.sampler._target_", name) for name in names)
+    strange = ("os.system", "optuna.samplers._base.os.system", "optuna.samplersX.Y")
+    assert not any(is_setting("hydra.sweeper.pruner._target_", name) for name in strange)

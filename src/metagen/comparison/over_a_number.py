@@ -78,8 +78,8 @@ def curve(
             lines.setdefault(_label(keys, point.labels), []).append((point.x, found))
         curves_plot(lines, {name: _heading(runs.values(), name) for name in names}, x, caption, plot)
     notes = [*([f"plot {plot}"] if plot else []), *left_lines(left)]
-    found = [(run.folder, short_of(run.record)) for run in found_runs]
-    notes += [f"short: {folder} has {short}" for folder, short in found if short is not None]
+    pairs = [(run.folder, short_of(run.record)) for run in found_runs]
+    notes += [f"short: {folder} has {short}" for folder, short in pairs if short is not None]
     return "\n\n".join([caption, terminal, *(["\n".join(notes)] if notes else [])])
 
 

@@ -208,7 +208,7 @@ def is_setting(key: str, value: Any, said: Collection[str] = ()) -> bool:
     if any(key == one or key.startswith(f"{one}.") for one in said):
         return True
     if OPTUNA.match(key):
-        return str(value).startswith(("optuna.samplers.", "optuna.pruners."))
+        return re.fullmatch(r"optuna\.(samplers|pruners)\.[A-Z]\w+", str(value)) is not None
     if key.endswith("._target_"):
         return OWN_CLASSES.fullmatch(str(value)) is not None
     if key.startswith(SPACE):

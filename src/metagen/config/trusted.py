@@ -179,6 +179,6 @@ def _refused(name: Any, where: str) -> MetagenError:
     name = printable(str(name))
     return MetagenError(
         f"{printable(where)}._target_={name}: a configuration may name models, learners, data and metrics of "
-        "metagen, modules and optimizers of torch, and lightning's Trainer, callbacks and loggers; if you wrote it or have read "
-        f"what it does, allow this one by {ALLOW}={name} in the environment"
+        "metagen, modules and optimizers of torch, and lightning's Trainer, callbacks and loggers; if you "
+        f"wrote it or have read what it does, allow this one by {ALLOW}={name} in the environment"
     )
