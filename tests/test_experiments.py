@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from conftest import choices, composed
+from data.data_samples import serve_cifar
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from metagen.cli.main import run
 from metagen.config.schema import check
+from metagen.data.split import Split
 from metagen.evaluation.judge import Judge
 from metagen.evaluation.judge_protonet import ProtoNetJudge
 
@@ -83,7 +85,7 @@ def trains_a_step(name):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", choices("experiment"))
+@pytest.mark.parametrize("name", [name for name in choices("experiment") if name != "cifar_fs_samples"])
 def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeypatch):
     monkeypatch.setenv("METAGEN_DATA", str(real_root.resolve()))
     trains_a_step(name)
@@ -92,6 +94,37 @@ def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeyp
 def test_quickstart_needs_no_data(tmp_cwd, quick_judge, monkeypatch):
     monkeypatch.setenv("METAGEN_DATA", str(tmp_cwd / "nothing"))
     trains_a_step("quickstart")
+
+
+def test_cifar_fs_samples_trains_on_what_torchvision_downloads(server, tmp_cwd, quick_judge, monkeypatch):
+    split = Split.load("cifar100_fsdm")
+    names = sorted(split.train + split.val + split.test)
+    serve_cifar(server, monkeypatch, names, {"train": 12, "test": 8})
+    monkeypatch.setenv("METAGEN_DATA", str(tmp_cwd / "data"))
+    steps = ["trainer.max_steps=3", "trainer.val_check_interval=3", "trainer.enable_progress_bar=false"]
+    small = [
+        "model.channels=8",
+        "model.hidden=16",
+        "model.sample_steps=1",
+        "samples=7",
+        "task.test_queries=14",
+    ]
+    few = [*FEW, "task.test_ways=2", "task.ways=3", *steps, *small]
+    assert run(["train", "experiment=cifar_fs_samples", *few, "hydra.run.dir=out"]) == 0
+    record = json.loads(Path("out/metrics.json").read_text())
+    assert [len(record["split"][side]) for side in ("train", "val", "test")] == [60, 20, 20]
+    assert record["training"]["steps"] == 3
+    assert all(record["metrics"][name]["mean"] is not None for name in ("fid", "fid_real", "coverage"))
+
+
+def test_cifar_fs_samples_at_full_size_is_the_protocol_of_few_shot_diffusion_models():
+    cfg = composed("experiment=cifar_fs_samples", "size=gpu")
+    check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    assert (cfg.data.split, cfg.data.size, cfg.data.channels) == ("cifar100_fsdm", 32, 3)
+    assert (cfg.task.shots, cfg.samples * cfg.task.test_ways) == (5, 10_000)
+    assert cfg.task.shots + cfg.task.test_queries == 600, "all photographs of a class"
+    assert (cfg.trainer.accelerator, cfg.model.channels, cfg.model.heads) == ("gpu", 128, 8)
+    assert list(cfg.metrics)[:2] == ["fid", "fid_real"]
 
 
 def test_a_schedule_that_torch_cannot_make_is_refused_in_one_line(tmp_cwd, quick_judge, capsys):

@@ -34,6 +34,8 @@ def root(tmp_path_factory):
             image = Image.new("RGB", (20 + row, 24), "black")
             image.paste(colour, (4, 4, 12 + k, 18))
             image.save(folder / "data" / colour / f"{k}.png")
+    split = {"train": COLOURS[:4], "val": [], "test": COLOURS[4:]}
+    (folder / "split.json").write_text(json.dumps(split))
     return folder
 
 
@@ -43,11 +45,12 @@ def trained(root):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAGEN_CACHE", str(root / "cache"))
         metrics = "recognised,bits_per_dimension,negative_elbo,coverage,memorisation,diversity,fid,cas"
-        words = ["train", "data=folder", f"data.root={root / 'data'}", "data.size=16", f"metric=[{metrics}]",
-                 "learner=amortized",
-                 "likelihood=context", "likelihood.contexts=[0,2]", "likelihood.importance_samples=2",
-                 f"hydra.run.dir={root / 'run'}", *TINY, *SMALL]  # fmt: skip
-        assert run(words) == 0
+        words = [
+            "train", "data=folder", f"data.root={root / 'data'}", f"data.split={root / 'split.json'}",
+            "data.size=16", f"metric=[{metrics}]", "learner=amortized", "likelihood=context",
+            "likelihood.contexts=[0,2]", "likelihood.importance_samples=2", f"hydra.run.dir={root / 'run'}",
+        ]  # fmt: skip
+        assert run([*words, *TINY, *SMALL]) == 0
     return root / "run"
 
 
