@@ -72,6 +72,7 @@ class Deformed(Generator):
         spread: float = 1.0,
         noise: float = 1.0,
         start: float = 0.0,
+        pen: bool = True,
         redrawn: bool = True,
         candidates: int = 1,
         selection: float = 1.0,
@@ -97,6 +98,7 @@ class Deformed(Generator):
             noise: the same of the pen.
             start: time at which the pen's flow begins, in [0, 1), from noise blended with the deformed image
                 (Meng et al.: *SDEdit*, ICLR 2022); 0 is the density, more keeps more of the strokes.
+            pen: whether there is one; without it a step takes a third of the time.
             redrawn: whether samples are drawn in another pen; False shows the deformed image.
             candidates: of which the critic chooses a sample; 1: without a critic.
             selection: s, of that choice; 1 corrects the density, more prefers what is like other people's.
@@ -112,20 +114,21 @@ class Deformed(Generator):
             raise MetagenError(f"model.start={start}: expected a time from 0 to below 1")
         _check(
             size, points, {"colours": colours, "features": features, "channels": channels, "hidden": hidden,
-                           "sample_steps": sample_steps, "candidates": candidates, "unit": unit, "refine_rate": refine_rate},
+                           "sample_steps": sample_steps, "candidates": candidates, "unit": unit,
+                           "refine_rate": refine_rate},
             {"stiffness": stiffness, "contrast": contrast, "refine_steps": refine_steps, "spread": spread,
              "noise": noise, "selection": selection},
         )  # fmt: skip
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
-        self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn
+        self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
         self.noise, self.start = noise, start
         self.candidates, self.selection, self.learn = candidates, selection, learn
         self.deform = Deformation(size, points, unit, stiffness, contrast)
-        self.guess = Guess(size, self.deform.numbers, max(8, channels // 2), hidden)
+        self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
         self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
         self.velocity = VectorField(self.deform.numbers, 2 * features, hidden)
-        self.pen = Pen(colours, 2 * features, channels, hidden)
+        self.pen = Pen(colours, 2 * features, channels, hidden) if pen else None
         self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
@@ -146,9 +149,10 @@ class Deformed(Generator):
         registration = energy + GUESSED * (guess - z).square().mean(1)
         likeness = 1 - self.deform.gap(z, inks[0][-1], inks[1][-1])
         taught = (likeness > self.least_likeness).to(z) / (likeness > self.least_likeness).sum().clamp(min=1)
-        moving = self._deformation_loss(z, features, rng.fold_in(key, 2))
-        drawing = self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
-        return registration.mean() + (taught * (moving + drawing)).sum()
+        error = self._deformation_loss(z, features, rng.fold_in(key, 2))
+        if self.pen is not None:
+            error = error + self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
+        return registration.mean() + (taught * error).sum()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
         """Draw one image for each class index of ``y`` (B,): (B, C, S, S)."""
@@ -169,7 +173,7 @@ class Deformed(Generator):
         return self.redraw(moved, features, rng.fold_in(key, 3)) if self.redrawn else moved
 
     def _chosen(self, a: Tensor, x: Tensor, key: Tensor) -> Tensor:
-        """Return of candidates x (G B, C, S, S) one of each G, with probability proportional to exp(s c(a, x))."""
+        """Return of x (G B, C, S, S) one of each G, with probability proportional to exp(s c(a, x))."""
         logits = self.critic(a, x).unflatten(0, (self.candidates, -1))
         noise = -(-rng.uniform(key, tuple(logits.shape)).log()).log()  # Gumbel's, whose argmax is a draw
         best = (self.selection * logits + noise).argmax(0)
@@ -185,6 +189,7 @@ class Deformed(Generator):
 
     def _redrawn(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
         """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
+        assert self.pen is not None
         for i in range(self.sample_steps):
             t = x.new_full((len(x),), self.start + (1 - self.start) * i / self.sample_steps)
             mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
@@ -227,6 +232,7 @@ class Deformed(Generator):
 
     def _pen_loss(self, b: Tensor, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return the cross-entropy of the images b (B, C, S, S), a mean over pixels, (B,)."""
+        assert self.pen is not None
         e = rng.normal(rng.fold_in(key, 1), tuple(b.shape), b.dtype)
         t = rng.normal(rng.fold_in(key, 2), (len(b),), b.dtype).sigmoid()
         xt = torch.lerp(e, 2 * b - 1, t[:, None, None, None])
