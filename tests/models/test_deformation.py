@@ -193,6 +193,20 @@ def test_training_lowers_the_loss_of_other_crosses():
     assert after < 0.8 * before
 
 
+def test_without_a_pen_samples_are_deformed_images_and_the_loss_has_one_term_less():
+    torch.manual_seed(0)
+    model, memory = tiny(pen=False), {"memory": crosses().x}
+    assert not any(name.startswith("pen") for name, _ in model.named_parameters())
+    model.draw = lambda a, features, key: a
+    x = Objective(model).call("sample", memory, torch.tensor([1, 0]), rng.key(0))
+    assert torch.equal(x.flatten(1).sum(1), torch.full((2,), 13.0)), "the pixels of a cross"
+    with_pen = tiny()
+    with_pen.load_state_dict(model.state_dict(), strict=False)
+    query = crosses(2, 2)  # the same images: all of them can be registered
+    losses = [Objective(each).loss(memory, query).item() for each in (model, with_pen)]
+    assert losses[1] - losses[0] == pytest.approx(math.log(2), abs=0.2), "an untrained pen: a bit a pixel"
+
+
 def test_bad_arguments_and_an_empty_support_are_refused():
     for wrong in (
         {"size": 10},
