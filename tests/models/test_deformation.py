@@ -1,5 +1,7 @@
 """Deformations: splines and registration against known maps, flows against closed forms, many tasks."""
 
+import math
+
 import pytest
 import torch
 from conftest import learner_of
@@ -103,9 +105,45 @@ def test_pairs_that_cannot_be_registered_teach_the_flows_nothing():
     assert any(p.grad.any() for p in model.guess.parameters())
 
 
+def test_selection_among_many_candidates_turns_the_density_into_the_critics():
+    model = tiny(candidates=32)
+    model.draw = lambda a, features, key: (rng.uniform(key, (len(a), 1, 1, 1)) < 0.5).float().expand_as(a)
+    model.critic.forward = lambda a, b: torch.log(torch.tensor(3.0)) * b[:, 0, 0, 0]
+    y = torch.zeros(400, dtype=torch.int64)
+
+    def share(selection):
+        model.selection = selection
+        x = Objective(model).call("sample", {"memory": crosses(1, 1).x}, y, rng.key(7))
+        return float(x[:, 0, 0, 0].mean())
+
+    assert share(0.0) == pytest.approx(0.5, abs=0.08), "blind to the critic"
+    assert share(1.0) == pytest.approx(0.75, abs=0.08), "three times as likely, hence three of four"
+    assert share(50.0) == 1
+
+
+def test_the_critic_learns_alone_and_tells_blank_images():
+    model = tiny(learn="critic", redrawn=False)
+    model.draw = lambda a, features, key: torch.zeros_like(a)
+    objective, shots = Objective(model), crosses(4, 2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for step in range(30):
+        optimizer.zero_grad()
+        loss = objective.loss({"memory": shots.x}, crosses(4, 3, seed=step + 1))
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+    touched = {
+        name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()
+    }
+    assert touched == {"critic"}
+    assert losses[0] == pytest.approx(2 * math.log(2), abs=0.3)
+    assert losses[-1] < 0.3
+
+
 @pytest.mark.parametrize("learner", [learner_of("in_context")])
 def test_samples_of_many_tasks_are_those_of_one_and_depend_on_the_key_alone(learner):
-    model = tiny(colours=3)
+    model = tiny(colours=3, candidates=2)
     objective, shots = Objective(model), crosses(colours=3)
     learner.bind(objective, 4)
     phi = learner.adapt(objective, objective.params(), shots)
@@ -155,8 +193,30 @@ def test_training_lowers_the_loss_of_other_crosses():
     assert after < 0.8 * before
 
 
+def test_without_a_pen_samples_are_deformed_images_and_the_loss_has_one_term_less():
+    torch.manual_seed(0)
+    model, memory = tiny(pen=False), {"memory": crosses().x}
+    assert not any(name.startswith("pen") for name, _ in model.named_parameters())
+    model.draw = lambda a, features, key: a
+    x = Objective(model).call("sample", memory, torch.tensor([1, 0]), rng.key(0))
+    assert torch.equal(x.flatten(1).sum(1), torch.full((2,), 13.0)), "the pixels of a cross"
+    with_pen = tiny()
+    with_pen.load_state_dict(model.state_dict(), strict=False)
+    query = crosses(2, 2)  # the same images: all of them can be registered
+    losses = [Objective(each).loss(memory, query).item() for each in (model, with_pen)]
+    assert losses[1] - losses[0] == pytest.approx(math.log(2), abs=0.2), "an untrained pen: a bit a pixel"
+
+
 def test_bad_arguments_and_an_empty_support_are_refused():
-    for wrong in ({"size": 10}, {"points": 3}, {"channels": 0}, {"noise": -1.0}, {"start": 1.0}):
+    for wrong in (
+        {"size": 10},
+        {"points": 3},
+        {"channels": 0},
+        {"noise": -1.0},
+        {"start": 1.0},
+        {"candidates": 0},
+        {"learn": "pen"},
+    ):
         with pytest.raises(MetagenError, match=f"model.{next(iter(wrong))}="):
             tiny(**wrong)
     with pytest.raises(MetagenError, match=r"task\.shots=1"):

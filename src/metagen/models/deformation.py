@@ -1,6 +1,6 @@
 """One drawing, drawn again by another hand: a deformation of it from a learned density, then another pen."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from metagen.core.episode import Params, Shots
 from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.models.critic import Critic
 from metagen.models.pen import Pen, VectorField
 from metagen.models.registration import Deformation, Guess, strided
 
@@ -36,8 +37,13 @@ class Deformed(Generator):
     characters vary is what is learned; densities over transforms shared by classes are from Miller, Matsakis
     and Viola: *Learning from one example through shared densities on transforms*, CVPR 2000.
 
-    The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` and
-    ``learner=amortized`` write. Each query image is shown a random number of them, 1 to K.
+    What the flows still miss is made up for by a critic c of pairs (a, x), trained when they have learned:
+    of a few candidates one is drawn with probability proportional to e^{c(a, x)}, sampling importance
+    resampling (Rubin 1988) by the ratio of densities that a discriminator estimates (Azadi et al.:
+    *Discriminator rejection sampling*, ICLR 2019).
+
+    The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` writes.
+    Each query image is shown a random number of them, 1 to K.
     """
 
     per_class: ClassVar[tuple[str, ...]] = ()
@@ -66,7 +72,11 @@ class Deformed(Generator):
         spread: float = 1.0,
         noise: float = 1.0,
         start: float = 0.0,
+        pen: bool = True,
         redrawn: bool = True,
+        candidates: int = 1,
+        selection: float = 1.0,
+        learn: Literal["flows", "critic"] = "flows",
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
 
@@ -88,29 +98,38 @@ class Deformed(Generator):
             noise: the same of the pen.
             start: time at which the pen's flow begins, in [0, 1), from noise blended with the deformed image
                 (Meng et al.: *SDEdit*, ICLR 2022); 0 is the density, more keeps more of the strokes.
+            pen: whether there is one; without it a step takes a third of the time.
             redrawn: whether samples are drawn in another pen; False shows the deformed image.
+            candidates: of which the critic chooses a sample; 1: without a critic.
+            selection: s, of that choice; 1 corrects the density, more prefers what is like other people's.
+            learn: the flows and the registration, or then the critic alone, which they do not depend on.
 
         Raises:
             MetagenError: an argument is out of its range.
         """
         super().__init__()
+        if learn not in ("flows", "critic"):
+            raise MetagenError(f"model.learn={learn}: expected flows or critic")
         if not 0 <= start < 1:
             raise MetagenError(f"model.start={start}: expected a time from 0 to below 1")
         _check(
             size, points, {"colours": colours, "features": features, "channels": channels, "hidden": hidden,
-                           "sample_steps": sample_steps, "unit": unit, "refine_rate": refine_rate},
+                           "sample_steps": sample_steps, "candidates": candidates, "unit": unit,
+                           "refine_rate": refine_rate},
             {"stiffness": stiffness, "contrast": contrast, "refine_steps": refine_steps, "spread": spread,
-             "noise": noise},
+             "noise": noise, "selection": selection},
         )  # fmt: skip
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
-        self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn
+        self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
         self.noise, self.start = noise, start
+        self.candidates, self.selection, self.learn = candidates, selection, learn
         self.deform = Deformation(size, points, unit, stiffness, contrast)
-        self.guess = Guess(size, self.deform.numbers, channels, hidden)
+        self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
         self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
         self.velocity = VectorField(self.deform.numbers, 2 * features, hidden)
-        self.pen = Pen(colours, 2 * features, channels, hidden)
+        self.pen = Pen(colours, 2 * features, channels, hidden) if pen else None
+        self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
     def encode(self, support: Shots) -> Params:
@@ -121,6 +140,8 @@ class Deformed(Generator):
         """Return L, the mean over the images of ``shots``, each paired with a support image of its class."""
         b, key = shots.x.flatten(0, 1), shots.key
         a, features = self._given(shots.y.flatten(), rng.fold_in(key, 1), some=True)
+        if self.learn == "critic":
+            return self._critic_loss(a, b, features, key)
         inks = self.deform.blurred(a), self.deform.blurred(b)
         guess = self.guess(a.mean(1, keepdim=True), b.mean(1, keepdim=True))
         z = self.deform.refine(guess.detach(), *inks, self.refine_steps, self.refine_rate).detach()
@@ -128,21 +149,36 @@ class Deformed(Generator):
         registration = energy + GUESSED * (guess - z).square().mean(1)
         likeness = 1 - self.deform.gap(z, inks[0][-1], inks[1][-1])
         taught = (likeness > self.least_likeness).to(z) / (likeness > self.least_likeness).sum().clamp(min=1)
-        moving = self._deformation_loss(z, features, rng.fold_in(key, 2))
-        drawing = self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
-        return registration.mean() + (taught * (moving + drawing)).sum()
+        error = self._deformation_loss(z, features, rng.fold_in(key, 2))
+        if self.pen is not None:
+            error = error + self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
+        return registration.mean() + (taught * error).sum()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
         """Draw one image for each class index of ``y`` (B,): (B, C, S, S)."""
-        a, features = self._given(y, rng.fold_in(key, 1), some=False)
-        z = self.spread * rng.normal(rng.fold_in(key, 2), (len(y), self.deform.numbers), a.dtype)
+        many = y.repeat(self.candidates)
+        a, features = self._given(many, rng.fold_in(key, 1), some=False)
+        x = self.draw(a, features, key)
+        return x if self.candidates == 1 else self._chosen(a, x, rng.fold_in(key, 4))
+
+    def draw(self, a: Tensor, features: Tensor, key: Tensor) -> Tensor:
+        """Return images a (B, C, S, S), drawn anew."""
+        z = self.spread * rng.normal(rng.fold_in(key, 2), (len(a), self.deform.numbers), a.dtype)
         h = 1 / self.sample_steps
         for i in range(self.sample_steps):  # Heun's second-order steps
-            t = z.new_full(y.shape, i * h)
+            t = z.new_full((len(a),), i * h)
             k1 = self.velocity(z, t, features)
             z = z + h / 2 * (k1 + self.velocity(z + h * k1, t + h, features))
         moved = self.deform.sharp(z, a)
         return self.redraw(moved, features, rng.fold_in(key, 3)) if self.redrawn else moved
+
+    def _chosen(self, a: Tensor, x: Tensor, key: Tensor) -> Tensor:
+        """Return of x (G B, C, S, S) one of each G, with probability proportional to exp(s c(a, x))."""
+        logits = self.critic(a, x).unflatten(0, (self.candidates, -1))
+        noise = -(-rng.uniform(key, tuple(logits.shape)).log()).log()  # Gumbel's, whose argmax is a draw
+        best = (self.selection * logits + noise).argmax(0)
+        rows = best * logits.shape[1] + torch.arange(logits.shape[1], device=x.device)
+        return x[rows]
 
     def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return deformed images c (B, C, S, S) in another pen."""
@@ -153,6 +189,7 @@ class Deformed(Generator):
 
     def _redrawn(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
         """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
+        assert self.pen is not None
         for i in range(self.sample_steps):
             t = x.new_full((len(x),), self.start + (1 - self.start) * i / self.sample_steps)
             mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
@@ -178,6 +215,12 @@ class Deformed(Generator):
         both = (features * own).sum(1), (features * shown).sum(1) / shown.sum(1)
         return self.memory[y, order[:, 0]], torch.cat(both, -1)
 
+    def _critic_loss(self, a: Tensor, b: Tensor, features: Tensor, key: Tensor) -> Tensor:
+        """Return the cross-entropy of the critic between b and what is drawn instead."""
+        with torch.no_grad():
+            x = self.draw(a, features, rng.fold_in(key, 5))
+        return F.softplus(-self.critic(a, b)).mean() + F.softplus(self.critic(a, x)).mean()
+
     def _deformation_loss(self, z: Tensor, features: Tensor, key: Tensor, draws: int = 4) -> Tensor:
         """Return the error of the velocity (B,), the mean of a few draws, which cost little."""
         e = rng.normal(rng.fold_in(key, 1), (draws, *z.shape), z.dtype)
@@ -189,6 +232,7 @@ class Deformed(Generator):
 
     def _pen_loss(self, b: Tensor, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return the cross-entropy of the images b (B, C, S, S), a mean over pixels, (B,)."""
+        assert self.pen is not None
         e = rng.normal(rng.fold_in(key, 1), tuple(b.shape), b.dtype)
         t = rng.normal(rng.fold_in(key, 2), (len(b),), b.dtype).sigmoid()
         xt = torch.lerp(e, 2 * b - 1, t[:, None, None, None])
