@@ -206,12 +206,12 @@ def test_audit_tells_what_was_drawn():
     ("options", "message"),
     [
         ({"kind": "clasify"}, "did you mean 'classify'"),
-        ({"ways": 0}, r"task\.ways is 0: expected an integer"),
+        ({"ways": 0}, "ways=0: expected a whole number"),
         ({"shots": 1.5}, r"task\.shots is 1\.5"),
         ({"batch": True}, r"task\.batch is True"),
         ({"episodes": 0}, r"task\.episodes"),
         ({"eval_seed": -1}, r"task\.eval_seed"),
-        ({"train_count": 0}, r"task\.train_count is 0: expected an integer of at least 1"),
+        ({"train_count": 0}, "train_count=0: expected a whole number from 1"),
         ({"train_count": 2.5}, r"task\.train_count is 2\.5"),
     ],
 )

@@ -157,7 +157,7 @@ def test_training_lowers_the_loss_of_other_crosses():
 
 def test_bad_arguments_and_an_empty_support_are_refused():
     for wrong in ({"size": 10}, {"points": 3}, {"channels": 0}, {"noise": -1.0}, {"start": 1.0}):
-        with pytest.raises(MetagenError, match=f"model.{next(iter(wrong))}="):
+        with pytest.raises(MetagenError, match=f"{next(iter(wrong))}="):
             tiny(**wrong)
     with pytest.raises(MetagenError, match=r"task\.shots=1"):
         tiny().loss(crosses())
