@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo browser test lint format typecheck benchmark gpu profile docs figures clean
+.PHONY: help setup run demo browser test fuzz lint format typecheck benchmark gpu profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,6 +43,9 @@ browser: setup ## Install what the tests of the page need beside Chromium
 
 test: setup ## Run the tests
 	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+
+fuzz: setup ## Try bad values of every key of every group
+	@$(BIN)/python tests/fuzz.py
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

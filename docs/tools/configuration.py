@@ -9,15 +9,18 @@ from typing import Any
 import yaml
 from hydra.utils import get_object
 
-from metagen.config import keys, schema
+from metagen.config import borrowed, keys, schema
 from metagen.config.tree import conf_dir
+from metagen.ranges import describe
 
 HEAD = """\
 # Configuration
 
 Made from the files in `conf/` and the constructors that their `_target_` names. A key is overridden by
 `key=value`, a group by `group=choice`. Defaults in brackets are the constructor's own: such a key is
-added by `+key=value`. Every node is checked against its constructor's types before anything is loaded.
+added by `+key=value`. Every node is checked against its constructor's types, and every value against the
+range beside it, before anything is loaded; the ranges of torch's and Lightning's arguments are in
+`metagen.config.borrowed`. A number is finite, and true and false are no numbers.
 """
 AS_THEY_ARE = ("experiment", "family", "size")
 """Groups whose files set keys of other groups: they are shown whole."""
@@ -67,7 +70,7 @@ def _keys_of(path: Path) -> str:
     rows = ["| key | default | type | |", "|:--|:--|:--|:--|"]
     for key, hint in keys.VALUES.items():
         about = comments.get(key, "")
-        rows.append(f"| `{key}` | {_value(config.get(key))} | {schema.describe(hint)} | {_cell(about)} |")
+        rows.append(f"| `{key}` | {_value(config.get(key))} | {describe(hint)} | {_cell(about)} |")
     return "\n".join(rows)
 
 
@@ -154,13 +157,16 @@ def _find(target: str) -> Any:
 
 def _signature(target: str | None) -> dict[str, tuple[str, Any, str]]:
     """Return by argument of a target its type in words, its default and its description."""
-    if not target or not target.startswith("metagen."):
+    if not target or target.startswith("hydra"):
         return {}
     found = _find(target)
+    hints = schema.declarations(found)
+    if not target.startswith("metagen."):
+        names = borrowed.borrowed(target)
+        return {name: (describe(hint), inspect.Parameter.empty, "") for name, hint in names.items()}
     about = _arguments(found)
-    hints = schema._hints(found)
     return {
-        name: (schema.describe(hints[name]) if name in hints else "", p.default, about.get(name, ""))
+        name: (describe(hints[name]) if name in hints else "", p.default, about.get(name, ""))
         for name, p in inspect.signature(found).parameters.items()
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and not name.startswith("_")
     }

@@ -107,6 +107,20 @@ def scratch(parent: str | os.PathLike[str] | None = None, name: str = "scratch")
         yield temporary
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` replaced by the home of the user.
+
+    Raises:
+        MetagenError: there is none, as for a user that the system does not know.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise MetagenError(
+            f"{path}: this user has no home folder; set HOME, or name a path without ~"
+        ) from error
+
+
 def check_new_file(option: str, path: Path, force: bool) -> None:
     """Refuse to write over a file, unless the user says so.
 

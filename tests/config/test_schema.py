@@ -34,7 +34,7 @@ FILES = {
     "learner/nested": (LEARNER + RULE + "  rte: 0.1\n", ["learner.rule.rte", "did you mean 'rate'"]),
     "learner/target": (LEARNER.replace("Learner\n", "Lerner\n"), ["MetaLerner", "cannot be imported"]),
     "learner/nothing": ("steps: 1\n", ["learner", "_target_"]),
-    "learner/value": (LEARNER + RULE + "steps: -1\n", ["learner.steps=-1", "0 or more"]),
+    "learner/value": (LEARNER + RULE + "steps: -1\n", ["learner.steps=-1", "from 0 to"]),
 }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ LINES = [
     (["max_skips=-1"], ["max_skips=-1"]),
     (["optimizer.lr=fast"], ["optimizer.lr=fast", "a number"]),
     (["optimizer.lr=-1"], ["optimizer", "-1"]),
-    (["scheduler.factor=7"], ["scheduler", "between 0 and 1"]),
+    (["scheduler.factor=7"], ["scheduler.factor=7", "from 0 to 1"]),
     (["learner=supervised"], ["learner=maml"]),
     (["task=classify", "model=conv4", "learner=amortized"], ["model=vae"]),
     (["trainer.max_steps=many"], ["trainer.max_steps=many"]),
@@ -97,17 +97,59 @@ LINES = [
 
 @pytest.mark.parametrize(("argv", "words"), LINES, ids=lambda value: " ".join(value))
 def test_a_mistake_in_a_command_line(argv, words, tmp_cwd, capsys, monkeypatch):
-    late = {"checkpoint_every=-3", "max_skips=-1"}
-    if not late & set(argv):
-        monkeypatch.setattr("metagen.jobs.build.load_data", lambda cfg: pytest.fail("the data were loaded"))
+    monkeypatch.setattr("metagen.jobs.build.load_data", lambda cfg: pytest.fail("the data were loaded"))
     monkeypatch.setattr("sys.argv", ["metagen", "train", *argv])
     assert fails(["train", *argv], capsys, *words) in (1, 2)
     assert list(tmp_cwd.iterdir()) == []
 
 
+OUT_OF_RANGE = [
+    (["seed=18446744073709551616"], ["seed=18446744073709551616", "2^32"]),
+    (["samples=0"], ["samples=0", "from 1"]),
+    (["checkpoint_every=nan"], ["checkpoint_every=nan"]),
+    (["learner=maml", "learner.rule.rate=nan"], ["learner.rule.rate=nan", "above 0"]),
+    (["judge.lr=nan"], ["judge.lr=nan"]),
+    (["learner=learned_optimizer_mlp", "learner.rule.base.beta1=-1"], ["beta1=-1", "0 to below 1"]),
+    (["model=vae_attention", "model.aggregate.size=0"], ["model.aggregate.size=0"]),
+    (["task.augment=[shift]"], ["task.augment", "a list"]),
+    (["task=classify", "model=conv4", "learner=maml", "model.channels=0"], ["model.channels=0"]),
+    (["task=classify", "model=conv4", "learner=maml", "model.channels=3"], ["1 x 28 x 28", "data.size"]),
+    (["data.size=30"], ["1 x 30 x 30", "data.size"]),
+    (["learner=learned_optimizer", "learner.steps=0"], ["learner.steps=0"]),
+    (["trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch=0"]),
+    (["trainer.devices=1.5"], ["trainer.devices=1.5"]),
+    (["trainer.log_every_n_steps=0"], ["log_every_n_steps=0"]),
+    (["+optimizer.betas=[0.9,1.5]"], ["optimizer.betas", "a list of 2"]),
+    (["+learner.meta_loss.args=1"], ["learner.meta_loss.args"]),
+    (["+model._partial_=true"], ["model._partial_"]),
+    (["learner=maml", "+learner.rule._partial_=true"], ["learner.rule", "Rule"]),
+    (["+metrics.recognised._partial_=true"], ["metrics.recognised._partial_"]),
+    (["learner=maml", "learner._target_=metagen.learners.rules.Sgd"], ["learner"]),
+    (["judge._target_=metagen.metrics.kid.Kid"], ["judge"]),
+    (["metrics=null"], ["metric"]),
+    (["~judge"], ["judge", "_target_"]),
+    (["~samples"], ["samples is missing"]),
+    (["~metrics.recognised.among", "+metrics.recognised.k=3"], ["metrics.recognised.k"]),
+    (["task=classify", "model=conv4", "learner=maml", "metric=[fid]"], ["fid", "samples"]),
+    (["task.batch=1000000000000"], ["task.batch", "1,000,000,000"]),
+    (["task.batch=1000000000"], ["task.batch", "GiB"]),
+    (["samples=1000000000"], ["samples", "GiB"]),
+    (["model.hidden=65536", "model.features=65536"], ["GiB", "weights"]),
+    (["tuned=nope"], ["tuned"]),
+    (["size_of=nope"], ["size_of"]),
+    (["+hydra.nope=1"], ["hydra.nope"]),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), OUT_OF_RANGE, ids=lambda value: " ".join(value))
+def test_what_is_out_of_range_is_refused_before_data_are_loaded(argv, words, tmp_cwd, capsys, no_data):
+    assert fails(["train", *argv], capsys, *words) == 2
+    assert list(tmp_cwd.iterdir()) == []
+
+
 @pytest.mark.parametrize("override", ["trainer.accelerator=tpu9", "trainer.max_time=soon"])
 def test_what_lightning_refuses_gets_one_line(override, tmp_cwd, capsys):
-    assert fails(["train", *QUICK, override], capsys, "trainer: ", override.partition("=")[2]) == 1
+    assert fails(["train", *QUICK, override], capsys, "trainer: ", override.partition("=")[2]) == 2
 
 
 GROUPS = {

@@ -65,12 +65,12 @@ def test_every_config_makes_its_data_set(name, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"size": 0}, "data.size is 0"),
-        ({"size": 129}, "expected an integer from 8 to 128"),
-        ({"channels": 2}, "data.channels is 2"),
+        ({"size": 0}, "size=0"),
+        ({"size": 129}, "expected a whole number from 8 to 128"),
+        ({"channels": 2}, "channels=2"),
         ({"split": "0.7/0.2/0.2"}, "add up to 1"),
-        ({"size": "28"}, "data.size is '28'"),
-        ({"root": None}, "data.root is None"),
+        ({"size": "28"}, "size=28"),
+        ({"root": None}, "root=null"),
         ({"split": "digit_789"}, "did you mean 'digits_789'"),
     ],
 )

@@ -206,13 +206,13 @@ def test_audit_tells_what_was_drawn():
     ("options", "message"),
     [
         ({"kind": "clasify"}, "did you mean 'classify'"),
-        ({"ways": 0}, r"task\.ways is 0: expected an integer"),
-        ({"shots": 1.5}, r"task\.shots is 1\.5"),
-        ({"batch": True}, r"task\.batch is True"),
-        ({"episodes": 0}, r"task\.episodes"),
-        ({"eval_seed": -1}, r"task\.eval_seed"),
-        ({"train_count": 0}, r"task\.train_count is 0: expected an integer of at least 1"),
-        ({"train_count": 2.5}, r"task\.train_count is 2\.5"),
+        ({"ways": 0}, "ways=0: expected a whole number"),
+        ({"shots": 1.5}, "shots=1.5"),
+        ({"batch": True}, "batch=true"),
+        ({"episodes": 0}, "episodes=0"),
+        ({"eval_seed": -1}, "eval_seed=-1"),
+        ({"train_count": 0}, "train_count=0: expected a whole number from 1"),
+        ({"train_count": 2.5}, "train_count=2.5"),
     ],
 )
 def test_bad_arguments(options, message):

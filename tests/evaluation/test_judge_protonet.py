@@ -50,5 +50,5 @@ def test_what_cannot_be_judged_is_refused(tmp_path, trained):
         trained[0](torch.zeros(1, 1, 28, 28))
     with pytest.raises(MetagenError, match="fit"):
         judge(tmp_path).features(torch.zeros(1, 1, 28, 28))
-    with pytest.raises(MetagenError, match=r"judge\.steps=0"):
+    with pytest.raises(MetagenError, match=r"steps=0"):
         judge(tmp_path, steps=0)

@@ -20,6 +20,8 @@ from metagen.cli.main import run
 from metagen.data.digits import Digits
 from metagen.errors import MetagenError
 from metagen.jobs import train as jobs
+from metagen.jobs.build import build_experiment
+from metagen.reading import read_yaml
 from metagen.training.checkpoints import newest, read_checkpoint
 from metagen.training.module import Experiment
 
@@ -252,6 +254,35 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(damage, c
     assert (copied / "last.ckpt.unreadable").read_bytes() == data or damage in ("truncated", "empty")
     same_metrics(whole, Path("run"))
     same_end(whole, Path("run"))
+
+
+STATES = {
+    "no optimizer": lambda saved: saved.pop("optimizer_states"),
+    "two optimizers": lambda saved: saved["optimizer_states"].append(saved["optimizer_states"][0]),
+    "another optimizer": lambda saved: saved["optimizer_states"][0]["param_groups"].clear(),
+    "moments of another shape": lambda saved: saved["optimizer_states"][0]["state"][0].update(
+        exp_avg=torch.zeros(1, 2, 3)
+    ),
+    "no version": lambda saved: saved.pop("pytorch-lightning_version"),
+    "a schedule of text": lambda saved: saved["lr_schedulers"].__setitem__(0, "nope"),
+    "a loop of text": lambda saved: saved["loops"]["fit_loop"].update({"epoch_progress": "nope"}),
+    "no progress": lambda saved: saved["loops"]["fit_loop"].pop("epoch_loop.batch_progress"),
+    "a negative step": lambda saved: saved["loops"]["fit_loop"]["epoch_progress"]["total"].update(ready=-1),
+    "a callback of numbers": lambda saved: saved["callbacks"].update(Keeper=3),
+    "a score of text": lambda saved: saved["callbacks"]["Keeper"].update(best_model_score="nope"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_checkpoint_whose_state_no_training_can_take_is_put_aside(name, copied, caplog):
+    config = read_yaml(Path("run/.hydra/config.yaml"))
+    for path in copied.glob("*.ckpt"):
+        saved = torch.load(path, weights_only=True)
+        if path.name == "last.ckpt":
+            STATES[name](saved)
+            torch.save(saved, path)
+    assert newest(copied, build_experiment(config, saved["hyper_parameters"]["classes"]))[1] == 11
+    assert "last.ckpt is damaged and put aside" in caplog.text
 
 
 def test_without_a_readable_checkpoint_it_starts_anew(copied, whole, capsys):

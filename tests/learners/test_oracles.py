@@ -253,7 +253,7 @@ def test_wrong_number_of_outputs_says_what_to_set():
 
 
 def test_bad_arguments():
-    with pytest.raises(MetagenError, match="positive"):
+    with pytest.raises(MetagenError, match="above 0"):
         Sgd(0)
     with pytest.raises(MetagenError, match="steps=-1"):
         Learner(-1)

@@ -157,7 +157,7 @@ def test_undefined_values(outcomes: list[Outcome]) -> None:
 
 
 def test_bad_arguments_are_errors() -> None:
-    with pytest.raises(MetagenError, match=r"metrics\.cas_support\.decay=0: expected"):
+    with pytest.raises(MetagenError, match=r"decay=0: expected"):
         ClassificationAccuracyScore(decay=0, images="support")
     with pytest.raises(MetagenError, match="count=0"):
         AugmentedScore(count=0)

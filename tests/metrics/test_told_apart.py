@@ -71,7 +71,7 @@ def test_what_cannot_be_measured_is_undefined_or_refused():
     found = metric.conclude([metric.gather(outcome(x)) for x in (bad, bars(5, Q))])
     assert [math.isnan(value) for value in found] == [True, False]
     assert math.isnan(ToldApart("real", **{**QUICK, "steps": 3})(outcome(None, queries=1)))
-    with pytest.raises(MetagenError, match=r"told_apart\.steps=0"):
+    with pytest.raises(MetagenError, match=r"ToldApart: steps=0"):
         ToldApart(steps=0)
     with pytest.raises(MetagenError, match="needs samples"):
         metric.check(outcome(None))

@@ -217,7 +217,7 @@ def test_bad_arguments_and_an_empty_support_are_refused():
         {"candidates": 0},
         {"learn": "pen"},
     ):
-        with pytest.raises(MetagenError, match=f"model.{next(iter(wrong))}="):
+        with pytest.raises(MetagenError, match=f"{next(iter(wrong))}="):
             tiny(**wrong)
     with pytest.raises(MetagenError, match=r"task\.shots=1"):
         tiny().loss(crosses())

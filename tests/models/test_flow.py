@@ -192,13 +192,13 @@ def test_a_few_steps_of_training_teach_two_classes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 30}, "model.size=30: expected a multiple of 4"),
-        ({"channels": 1}, "model.channels=1"),
-        ({"maps": 0}, "model.maps=0"),
-        ({"sample_steps": 0}, "model.sample_steps=0"),
-        ({"context_dropout": 1.0}, "model.context_dropout=1.0: expected a probability"),
-        ({"guidance": -1.0}, "model.guidance=-1.0"),
-        ({"guidance": math.nan}, "model.guidance=nan"),
+        ({"size": 30}, "size=30: .*a multiple of 4"),
+        ({"channels": 1}, "channels=1"),
+        ({"maps": 0}, "maps=0"),
+        ({"sample_steps": 0}, "sample_steps=0"),
+        ({"context_dropout": 1.0}, "context_dropout=1.0: .*to below 1"),
+        ({"guidance": -1.0}, "guidance=-1.0"),
+        ({"guidance": math.nan}, "guidance=nan"),
         ({"context_dropout": 0.0}, "model.guidance=1.5 needs a null row"),
     ],
 )

@@ -147,7 +147,7 @@ def test_attention_equals_pytorch():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"levels": 0}, "model.levels=0"), ({"heads": 3}, "model.heads=3: expected a common divisor")],
+    [({"levels": 0}, "levels=0"), ({"heads": 3}, "model.heads=3: expected a common divisor")],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(MetagenError, match=message):

@@ -53,7 +53,7 @@ def test_what_fits_is_the_default(kind, colours, name):
 
 
 def test_a_likelihood_that_is_not_there_is_refused():
-    with pytest.raises(MetagenError, match=r"model.pixels=logistik: expected bernoulli, logistic.*logistic"):
+    with pytest.raises(MetagenError, match=r"pixels=logistik: expected .*bernoulli, logistic.*logistic"):
         pixel_likelihood("logistik", 1)
 
 

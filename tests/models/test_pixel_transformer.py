@@ -115,7 +115,7 @@ def test_untrained_symbols_costs_784_bits():
         ({"patch": (3, 4)}, "model.patch"),
         ({"patch": (4, 4), "size": 4}, "at most 12"),
         ({"heads": 3}, "model.heads=3"),
-        ({"layers": 0}, "model.layers=0"),
+        ({"layers": 0}, "layers=0"),
     ],
 )
 def test_bad_sizes_are_refused(arguments, words):

@@ -1,8 +1,15 @@
 """Tab completion: Hydra's, which knows no commands, and the commands."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
+from metagen.errors import UsageError
+
+SHELLS = "bash, zsh or fish"
+ASKED = re.compile(r"(install|uninstall|query)=(bash|zsh|fish)")
+"""What Hydra completes."""
 COMPOSE = ("train", "evaluate", "reproduce")
 """Commands that take overrides."""
 
@@ -18,8 +25,10 @@ def complete(
         hydra: completes a line without a command, as the environment has it.
         echo: takes the suggestions.
     """
+    check_shell(argv)
     line = os.environ.get("COMP_LINE", "")
-    line = line[: int(os.environ.get("COMP_POINT", len(line)))]
+    point = os.environ.get("COMP_POINT", "")
+    line = line[: int(point)] if point.isdigit() else line
     words = line.split()
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         start = words[1] if len(words) == 2 else ""
@@ -38,3 +47,14 @@ def _overrides(words: Sequence[str], finished: bool) -> list[str]:
     last = [""] if finished or not words else [words[-1]]
     done = words if finished else words[:-1]
     return [*(word for word in done if "=" in word and not word.startswith("-")), *last]
+
+
+def check_shell(argv: Sequence[str]) -> None:
+    """Refuse a request for the completion of a shell that Hydra does not know.
+
+    Raises:
+        UsageError: it is one.
+    """
+    for flag, word in pairwise([*argv, ""]):
+        if flag in ("-sc", "--shell-completion") and not ASKED.fullmatch(word):
+            raise UsageError(f"{flag} {word}: expected install=, uninstall= or query= and {SHELLS}")

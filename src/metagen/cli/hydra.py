@@ -19,8 +19,10 @@ def through_hydra(task: Task, argv: list[str]) -> int:
     """
     import hydra
 
+    from metagen.cli.completion import check_shell
     from metagen.config.foreign import check_command_line
 
+    check_shell(argv)
     check_launcher(argv)
     check_command_line(argv)
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.

@@ -1,5 +1,6 @@
 """The command ``metagen``: train, evaluate, generate. Heavy imports wait until a command runs."""
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,6 +49,9 @@ REPRODUCE = (
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # LANG=C has no word for most names
     sys.exit(run(sys.argv[1:]))
 
 

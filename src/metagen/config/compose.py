@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from metagen.config.overrides import quoted
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
+from metagen.files import expanded
 
 Config = dict[str, Any]
 """A configuration of plain values."""
@@ -38,7 +39,7 @@ class Composed(NamedTuple):
     def folder(self) -> Path:
         """Return the folder that a single run of it is to have, absolute; each call may name another one."""
         with _known(self.whole):
-            return Path(str(self.whole.hydra.run.dir)).expanduser().absolute()
+            return expanded(str(self.whole.hydra.run.dir)).absolute()
 
 
 def compose(

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config.flat import flatten
 from metagen.config.interpolations import check_interpolations
-from metagen.config.overrides import foreign, key_of
+from metagen.config.overrides import check_of_hydra, foreign, key_of
 from metagen.config.tree import conf_dir
 from metagen.console import printable
 from metagen.errors import MetagenError, UsageError
@@ -47,7 +47,7 @@ def check_command_line(argv: Sequence[str]) -> None:
     Nothing is done where all configurations are metagen's own.
 
     Raises:
-        UsageError: an option that would run what a file says.
+        UsageError: an option that would run what a file says, or a key of Hydra that there is not.
         MetagenError: a configuration from elsewhere asks for what it must not.
     """
     given = _parsed(argv)
@@ -57,6 +57,7 @@ def check_command_line(argv: Sequence[str]) -> None:
         raise UsageError(
             "--config-path would replace metagen's configurations: add yours by --config-dir DIR"
         )
+    check_of_hydra(given.overrides)
     for folder in _folders(given):
         if not folder.is_dir():
             raise MetagenError(f"no folder {folder}: name one with configurations")

@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from metagen.config.declared import declared
+from metagen.config.keys import VALUES
 from metagen.config.tree import conf_dir
+from metagen.ranges import range_of, words_of
 
 WIDTH, COLUMN = 110, 44
 """Characters of a line, and where the explanations begin."""
@@ -68,13 +71,14 @@ def keys(overrides: Sequence[str]) -> Iterator[Key]:
             said = _said_of(str(name), choices)
             yield from _keys(node, str(name), said)
         else:
-            yield Key(str(name), node, globals_.get(str(name), ""))
+            yield Key(str(name), node, _with_range(globals_.get(str(name), ""), VALUES.get(str(name))))
 
 
 def _keys(node: Mapping[Any, Any], path: str, said: Mapping[str, str]) -> Iterator[Key]:
     """Yield the keys of a node; ``said`` are the comments of the YAML, by path below the group."""
     target = node.get("_target_")
     documented = arguments(target) if isinstance(target, str) else {}
+    hints = declared(target) if isinstance(target, str) else {}
     for key, value in node.items():
         if str(key).startswith("_"):
             continue
@@ -84,7 +88,15 @@ def _keys(node: Mapping[Any, Any], path: str, said: Mapping[str, str]) -> Iterat
             yield Key(here, value.get("_target_", ""), text)
             yield from _keys(value, here, said)
         else:
-            yield Key(here, value, text)
+            yield Key(here, value, _with_range(text, hints.get(str(key))))
+
+
+def _with_range(text: str, hint: Any) -> str:
+    """Return an explanation with the range of the values behind it, unless it names them."""
+    within = range_of(hint)
+    if not within or all(word in text for word in words_of(hint) or [within]):
+        return text
+    return f"{text} ({within})".strip()
 
 
 def _said_of(node: str, choices: Mapping[str, Any]) -> dict[str, str]:

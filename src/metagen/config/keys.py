@@ -4,20 +4,24 @@ Everything else that is known of a key follows from the signature of the ``_targ
 (:mod:`metagen.config.schema`).
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+from metagen.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed, Text
 
 VALUES: dict[str, Any] = {
-    "seed": int,
-    "samples": int,
+    "seed": Seed,
+    "samples": PositiveInt,
     "vectorize": Literal["auto", "loop", "vmap"],
-    "chunk": int | None,
-    "workers": int | None,
+    "chunk": PositiveInt | None,
+    "workers": Annotated[int, Ge(1), Le(1024)] | None,
     "autocast": Literal["auto", "none", "query", "all"],
-    "checkpoint": str | None,
-    "checkpoint_every": float,
-    "max_skips": int,
+    "checkpoint": Text | None,
+    "checkpoint_every": NonNegativeFloat,
+    "max_skips": NonNegativeInt,
 }
-"""Plain values at the top of a configuration, and their types."""
+"""Plain values at the top of a configuration, their types and ranges."""
 
 NODES = (
     "data", "test_data", "task", "metrics", "model", "learner", "optimizer", "scheduler", "trainer", "judge",

@@ -1,16 +1,21 @@
 """Overrides: which of two counts, and which of them act on a run's own configuration."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
+from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from metagen.config import renamed
 from metagen.config.interpolations import check_interpolations
 from metagen.config.tree import conf_dir
 from metagen.console import printable
+from metagen.errors import UsageError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +38,30 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
 def of_hydra(override: str) -> bool:
     """Return whether an override sets something of Hydra itself."""
     return key_of(override).startswith(("hydra.", "hydra/"))
+
+
+def check_of_hydra(overrides: Sequence[str]) -> None:
+    """Refuse overrides of Hydra's own node that Hydra would keep and nobody would read.
+
+    Raises:
+        UsageError: a key is none of Hydra's.
+    """
+    for word in overrides:
+        if not key_of(word).startswith("hydra."):
+            continue
+        node: Any = OmegaConf.structured(HydraConf)
+        for part in key_of(word).split(".")[1:]:
+            if not (OmegaConf.is_dict(node) and is_dataclass(OmegaConf.get_type(node))):
+                break  # any key goes
+            if part not in node:
+                raise UsageError(f"{printable(word)}: {nearest_key(part, node)}")
+            node = node._get_node(part)
+
+
+def nearest_key(word: str, keys: Iterable[Any]) -> str:
+    """Return that ``word`` is no key, and the one that may be meant."""
+    names = [str(key) for key in keys]
+    return f"Hydra has no key '{printable(word)}'{nearest(word, names)} (known: {', '.join(names)})"
 
 
 def quoted(text: str) -> str:

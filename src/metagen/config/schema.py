@@ -1,46 +1,78 @@
 """Check a composed configuration against the constructors that it names, before anything is built.
 
 The signature of a ``_target_`` is the schema of its node: keys are its arguments, values must fit
-its annotations. So a new learner or model brings its schema with it.
+its annotations, their ranges included. So a new learner or model brings its schema with it.
 """
 
 import inspect
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ForwardRef, Literal, TypeVar
 
 import torch
 
+from metagen.config.borrowed import borrowed
 from metagen.config.keys import NODES, REQUIRED, VALUES
 from metagen.config.trusted import resolve
-from metagen.errors import MetagenError, nearest
+from metagen.errors import UsageError, nearest
+from metagen.ranges import describe, hints, refusal, shown
+from metagen.ranges import fits as in_range
+
+PARTIAL = ("optimizer", "scheduler")
+"""Nodes that are completed where their objects are known."""
+INT64 = 2**63
+SINCE = ("autocast",)
+"""Keys that runs of earlier versions do not have."""
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Check every node of a resolved configuration.
 
     Raises:
-        MetagenError: an unknown key (with the nearest right one), a missing or mistyped value.
+        UsageError: an unknown key (with the nearest right one), a missing or mistyped value, or one that is
+            out of its range.
     """
     known = [*VALUES, *NODES]
     for key, value in config.items():
         if key in ("experiment", "size"):
-            raise MetagenError(
+            raise UsageError(
                 f"the YAML file of {key} needs '# @package _global_' as its first line, and keys below it"
             )
         if key not in known:
-            raise MetagenError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
+            raise UsageError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
         if key in VALUES and not fits(value, VALUES[key]):
-            close = nearest(str(value), words_of(VALUES[key]))
-            raise MetagenError(f"{key}={value}: expected {describe(VALUES[key])}{close}")
-        if key in REQUIRED and not (isinstance(value, Mapping) and "_target_" in value):
-            raise MetagenError(
-                f"{key}: expected a node with a _target_, the class of the {key}, but got {value}"
-            )
+            raise refusal(key, value, VALUES[key])
+        if key in NODES and key not in REQUIRED and not isinstance(value, Mapping | None):
+            raise UsageError(f"{key}={shown(value)}: expected a node with keys, or null")
         _check_node(value, key)
+    for key in REQUIRED:
+        value = config.get(key)
+        if not (isinstance(value, Mapping) and "_target_" in value):
+            raise UsageError(
+                f"{key}: expected a node with a _target_, the class of the {key}, but got {shown(value)}"
+            )
+        if bool(value.get("_partial_")) != (key in PARTIAL):
+            expected = "true" if key in PARTIAL else "false"
+            raise UsageError(f"{key}._partial_={shown(value.get('_partial_'))}: expected {expected}")
+    for key in VALUES:
+        if key not in config and key not in SINCE:
+            raise UsageError(f"{key} is missing: expected {describe(VALUES[key])}")
+    _check_named(config)
+
+
+def _check_named(config: Mapping[str, Any]) -> None:
+    """Refuse metrics, or a likelihood, that are none: names with nothing that measures below them."""
     if not config.get("metrics"):
-        raise MetagenError("metric: expected one at least, such as metric=[recognised,coverage]")
+        raise UsageError("metric: expected one at least, such as metric=[recognised,coverage]")
+    nodes = {f"metrics.{name}": node for name, node in config["metrics"].items()}
+    nodes |= {key: config[key] for key in ("likelihood", "test_data") if config.get(key)}
+    for key, node in nodes.items():
+        if not (isinstance(node, Mapping) and "_target_" in node):
+            raise UsageError(f"{key}={shown(node)}: expected a node with a _target_; leave it out by ~{key}")
+        if node.get("_partial_"):
+            raise UsageError(f"{key}._partial_=true: expected false")
 
 
 def _check_node(node: Any, path: str) -> None:
@@ -49,7 +81,7 @@ def _check_node(node: Any, path: str) -> None:
             _check_call(node, path)
         for key, value in node.items():
             _check_node(value, f"{path}.{key}")
-    if isinstance(node, list):
+    elif isinstance(node, list):
         for index, value in enumerate(node):
             _check_node(value, f"{path}[{index}]")
 
@@ -57,84 +89,85 @@ def _check_node(node: Any, path: str) -> None:
 def _check_call(node: Mapping[str, Any], path: str) -> None:
     """Compare one node with the signature of its target."""
     target = resolve(node["_target_"], path)
-    parameters = inspect.signature(target).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    hints = _hints(target)
+    for key, hint in SAID_OF_A_CALL.items():
+        if key in node and not fits(node[key], hint):
+            raise refusal(f"{path}.{key}", node[key], hint)
+    parameters, open_ended = _parameters(target)
+    declared = declarations(target)
     for key, value in node.items():
-        if key.startswith("_"):
+        if str(key).startswith("_"):
             continue
         if key not in parameters and not open_ended:
-            raise MetagenError(
-                f"{path}.{key} is no argument of {node['_target_']}{nearest(key, parameters)} "
+            raise UsageError(
+                f"{path}.{key} is no argument of {node['_target_']}{nearest(str(key), parameters)} "
                 f"(it takes {', '.join(parameters)})"
             )
-        if not fits(value, hints.get(key, Any)):
-            close = nearest(str(value), words_of(hints[key]))
-            raise MetagenError(f"{path}.{key}={value}: expected {describe(hints[key])}{close}")
-    if not node.get("_partial_", False):
-        required = [
-            n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
-        ]
-        for name in required:
-            if name not in node:
-                raise MetagenError(f"{path}.{name} is missing: {node['_target_']} needs it")
+        if not fits(value, declared.get(key, Any)):
+            raise refusal(f"{path}.{key}", value, declared[key])
+    if not node.get("_partial_", False) and not node.get("_args_"):
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in node:
+                raise UsageError(f"{path}.{name} is missing: {node['_target_']} needs it")
 
 
-def _hints(target: Any) -> dict[str, Any]:
-    """Return the annotations of a constructor or function; those that cannot be read are left out."""
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError, AttributeError):
-        return {}
+def _parameters(target: Any) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return the arguments that a target takes by name, and whether it takes any others."""
+    if inspect.isclass(target) and target.__init__ is torch.nn.Module.__init__:
+        return {}, False
+    signed = inspect.signature(target).parameters
+    named = {n: p for n, p in signed.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return named, any(p.kind is p.VAR_KEYWORD for p in signed.values())
+
+
+SAID_OF_A_CALL: dict[str, Any] = {
+    "_partial_": bool,
+    "_recursive_": bool,
+    "_args_": list,
+    "_convert_": Literal["none", "partial", "object", "all"],
+}
+"""Keys of a node beside its target and its arguments."""
+
+
+def declarations(target: Any) -> dict[str, Any]:
+    """Return argument -> annotation of a class or function, ranges included."""
+    name = f"{target.__module__}.{target.__qualname__}"
+    known = hints(target.__init__ if inspect.isclass(target) else target)
+    short = f"{name.partition('.')[0]}.{target.__name__}"
+    taken = _parameters(target)[0]
+    all_known = {**known, **borrowed(name), **borrowed(short)}
+    return {key: hint for key, hint in all_known.items() if key in taken}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Return whether ``value``, plain YAML data or a node with a target, fits the annotation ``hint``."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    """Return whether ``value``, plain YAML data or a node with a target, fits the annotation ``hint``.
+
+    A whole number without a declared range has 64 bits, as those of torch.
+    """
+    if isinstance(value, int) and not -INT64 <= value < INT64:
+        return False
+    if isinstance(value, list) and not all(fits(item, Any) for item in value):
+        return False
+    return in_range(value, hint, _fits_other)
+
+
+def _fits_other(value: Any, hint: Any) -> bool:
+    """Return whether a value fits an annotation of objects: they cannot be written in YAML but as a node."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if hint is Any or isinstance(hint, TypeVar | ForwardRef | str):
+        return True
     if isinstance(value, Mapping):
-        return hint not in (int, float, bool, str) and origin is not Literal
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
-    if origin is Literal:
-        return value in args
-    if origin in (list, tuple, Sequence) and args:
-        inner = args[0]
-        return isinstance(value, list | tuple) and all(fits(item, inner) for item in value)
-    if hint in (None, type(None)):
-        return value is None
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if hint in (bool, str):
-        return isinstance(value, hint)
-    # A tensor, a module or an object of ours cannot be written in YAML but as a node.
-    ours = getattr(hint, "__module__", "").startswith("metagen.")
-    return not (inspect.isclass(hint) and (ours or issubclass(hint, torch.Tensor | torch.nn.Module)))
+        return _makes(value, hint)
+    if isinstance(value, str) and hint in (Path, os.PathLike):
+        return True
+    return inspect.isclass(hint) and isinstance(value, hint) and hint is not object
 
 
-def describe(hint: Any) -> str:
-    """Return an annotation in words for an error message."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(arg) for arg in args)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, args))
-    if origin in (list, tuple, Sequence):
-        return "a list of " + describe(args[0]) if args else "a list"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a word",
-        type(None): "null",
-    }
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def words_of(hint: Any) -> list[str]:
-    """Return the words that an annotation lists, at any depth of unions."""
-    args = typing.get_args(hint)
-    if typing.get_origin(hint) is Literal:
-        return [arg for arg in args if isinstance(arg, str)]
-    return [word for arg in args for word in words_of(arg)]
+def _makes(node: Mapping[str, Any], hint: Any) -> bool:
+    """Return whether a node makes an object of a class; what cannot be told is let pass."""
+    if not inspect.isclass(hint) or hint in (dict, object):
+        return True
+    if "_target_" not in node:
+        return False
+    target = resolve(node["_target_"], "it")
+    return not node.get("_partial_") and (not inspect.isclass(target) or issubclass(target, hint))

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from metagen.config.allowed import allowed
 from metagen.console import printable
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, UsageError
 from metagen.variables import ALLOW
 
 CLASSES: dict[str, tuple[type, ...]] = {
@@ -121,7 +121,7 @@ def _call(node: Mapping[str, Any], where: str, arguments: Mapping[str, Any] | No
     except MetagenError:
         raise
     except Exception as error:
-        raise MetagenError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise UsageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _is_target(node: Any) -> bool:
@@ -179,6 +179,6 @@ def _refused(name: Any, where: str) -> MetagenError:
     name = printable(str(name))
     return MetagenError(
         f"{printable(where)}._target_={name}: a configuration may name models, learners, data and metrics of "
-        "metagen, modules and optimizers of torch, and lightning's Trainer, callbacks and loggers; if you "
-        f"wrote it or have read what it does, allow this one by {ALLOW}={name} in the environment"
+        "metagen, modules and optimizers of torch, and lightning's Trainer, callbacks and loggers; "
+        f"if you wrote it or have read what it does, allow this one by {ALLOW}={name} in the environment"
     )

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from metagen.core.episode import Episode, Params, Shots
 from metagen.core.objective import Objective
-from metagen.errors import MetagenError
 from metagen.functional.autocast import Lowered
+from metagen.ranges import NonNegativeInt, checked
 
 
 class State(NamedTuple):
@@ -59,13 +59,11 @@ class Learner(nn.Module):
     surrogate: bool = False
     lowers: Lowered = "query"
 
-    def __init__(self, steps: int = 0, test_steps: int | None = None) -> None:
+    @checked
+    def __init__(self, steps: NonNegativeInt = 0, test_steps: NonNegativeInt | None = None) -> None:
         super().__init__()
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps
-        for name, value in (("steps", self.steps), ("test_steps", self.test_steps)):
-            if value < 0:
-                raise MetagenError(f"learner.{name}={value}: expected a number of steps, 0 or more")
 
     @property
     def takes_steps(self) -> bool:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.ranges import NonNegativeFloat, PositiveFloat, checked
 
 Per = Literal["class", "image"]
 Padding = Literal["zeros", "border", "reflection"]
@@ -25,9 +26,8 @@ class Augmentation:
         per: ``"class"``: one draw for all support and query images of a class; ``"image"``: one each.
     """
 
+    @checked
     def __init__(self, per: Per = "class") -> None:
-        if per not in ("class", "image"):
-            raise MetagenError(f"augment: per={per}: expected class or image")
         self.per = per
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
@@ -54,21 +54,18 @@ class RandomAffine(Augmentation):
     image's border or its mirror image (``"border"``, ``"reflection"``).
     """
 
+    @checked
     def __init__(
         self,
-        turn: float = 0.12,
-        shear: float = 0.2,
-        scale: float = 0.1,
-        shift: float = 0.5,
+        turn: NonNegativeFloat = 0.12,
+        shear: NonNegativeFloat = 0.2,
+        scale: NonNegativeFloat = 0.1,
+        shift: NonNegativeFloat = 0.5,
         per: Per = "class",
         padding: Padding = "zeros",
     ) -> None:
         super().__init__(per)
-        if padding not in ("zeros", "border", "reflection"):
-            raise MetagenError(f"augment: padding={padding}: expected zeros, border or reflection")
         self.padding = padding
-        if min(turn, shear, scale, shift) < 0:
-            raise MetagenError("augment: turn, shear, scale and shift are standard deviations, 0 or more")
         self.turn, self.shear, self.scale, self.shift = turn, shear, scale, shift
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
@@ -96,10 +93,17 @@ class Thicken(Augmentation):
         per: see :class:`Augmentation`.
     """
 
-    def __init__(self, low: float = 1.3, high: float = 2.6, width: float = 0.7, per: Per = "class") -> None:
+    @checked
+    def __init__(
+        self,
+        low: PositiveFloat = 1.3,
+        high: PositiveFloat = 2.6,
+        width: PositiveFloat = 0.7,
+        per: Per = "class",
+    ) -> None:
         super().__init__(per)
-        if not 0 < low <= high or width <= 0:
-            raise MetagenError(f"augment: low={low}, high={high}, width={width}: expected 0 < low <= high")
+        if low > high:
+            raise MetagenError(f"augment: low={low}, high={high}: expected low <= high")
         self.low, self.high = low, high
         taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * width**2))
         self.taps = taps / taps.sum()

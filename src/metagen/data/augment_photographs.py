@@ -4,12 +4,16 @@ They do to whole batches, with random numbers from the episodes' keys, what ``Co
 ``RandomHorizontalFlip`` and ``RandomCrop`` do to one image with numbers from the global generator.
 """
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn import functional
 
 from metagen.data.augment import Augmentation, Per
 from metagen.errors import MetagenError
+from metagen.ranges import NonNegativeFloat, Probability, checked
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 
@@ -28,17 +32,16 @@ class ColorJitter(Augmentation):
         per: see :class:`Augmentation`.
     """
 
+    @checked
     def __init__(
         self,
-        brightness: float = 0.2,
-        contrast: float = 0.2,
-        saturation: float = 0.2,
-        hue: float = 0.02,
+        brightness: NonNegativeFloat = 0.2,
+        contrast: NonNegativeFloat = 0.2,
+        saturation: NonNegativeFloat = 0.2,
+        hue: Annotated[float, Ge(0), Le(0.5)] = 0.02,
         per: Per = "image",
     ) -> None:
         super().__init__(per)
-        if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
-            raise MetagenError("augment: brightness, contrast and saturation must be 0 or more, hue 0 to 0.5")
         self.values, self.hue = (brightness, contrast, saturation), hue
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
@@ -57,10 +60,9 @@ class ColorJitter(Augmentation):
 class Flip(Augmentation):
     """Mirror left and right with probability ``p``."""
 
-    def __init__(self, p: float = 0.5, per: Per = "image") -> None:
+    @checked
+    def __init__(self, p: Probability = 0.5, per: Per = "image") -> None:
         super().__init__(per)
-        if not 0 <= p <= 1:
-            raise MetagenError(f"augment: p={p}: expected a probability between 0 and 1")
         self.p = p
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
@@ -72,10 +74,9 @@ class Flip(Augmentation):
 class Crop(Augmentation):
     """Move by up to ``padding`` whole pixels each way; the gap repeats the image as a mirror does."""
 
-    def __init__(self, padding: int = 4, per: Per = "image") -> None:
+    @checked
+    def __init__(self, padding: Annotated[int, Ge(0), Le(1024)] = 4, per: Per = "image") -> None:
         super().__init__(per)
-        if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-            raise MetagenError(f"augment: padding={padding}: expected a number of pixels, 0 or more")
         self.padding = padding
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from metagen.data import bank_file
 from metagen.data.bank import Bank
 from metagen.data.bank_file import Stream, UnwritableError
 from metagen.errors import MetagenError
-from metagen.files import scratch, write_json
+from metagen.files import expanded, scratch, write_json
 from metagen.reading import read_json
 
 _LOG = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _FORMAT = 2
 
 def folder(cache: str | None) -> Path:
     """Return the cache folder: ``cache``, else the environment's METAGEN_CACHE, else ~/.cache/metagen."""
-    return Path(cache or os.environ.get("METAGEN_CACHE") or "~/.cache/metagen").expanduser()
+    return expanded(cache or os.environ.get("METAGEN_CACHE") or "~/.cache/metagen")
 
 
 def fingerprint(params: Mapping[str, Any], sources: Sequence[Path]) -> str:

@@ -12,9 +12,10 @@ import torch
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.download import Remote, download
 from metagen.errors import MetagenError
+from metagen.ranges import Text
 
 
 class CIFAR100(Dataset):
@@ -30,11 +31,11 @@ class CIFAR100(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 32,
+        root: Text = "data",
+        size: ImageSide = 32,
         split: str = "cifar_fs",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

@@ -2,17 +2,22 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
 
 from metagen.data import cache as caches
 from metagen.data import pixels
-from metagen.data.bank import CHANNELS, Bank
+from metagen.data.bank import Bank
 from metagen.data.bank_file import Labelled, Stream
 from metagen.data.split import Split, shares_of
-from metagen.errors import MetagenError
+from metagen.files import expanded
+from metagen.ranges import Text, checked
 
-SIZES = (8, 128)
-"""The smallest and the largest side of an image in pixels."""
+ImageSide = Annotated[int, Ge(8), Le(128)]
+"""Of an image in pixels."""
+ImageChannels = Literal[1, 3]
+"""Grey, or colour."""
 _PART = 4096
 
 
@@ -36,30 +41,22 @@ class Dataset:
     name: str
     default_channels: ClassVar[int] = 1
 
+    @checked
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
-            raise MetagenError(
-                f"data.size is {size!r}: expected an integer from {SIZES[0]} to {SIZES[1]}; set data.size=28"
-            )
-        channels = self.default_channels if channels is None else channels
-        if isinstance(channels, bool) or channels not in CHANNELS:
-            raise MetagenError(f"data.channels is {channels!r}: set 1 for grey or 3 for colour")
-        if not isinstance(root, str | Path) or not str(root):
-            raise MetagenError(f"data.root is {root!r}: expected a folder; set data.root or METAGEN_DATA")
         if shares_of(split) is None:
             Split.load(split)
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self.size = size
         self.split = split
         self.cache = cache
-        self.channels = channels
+        self.channels: int = self.default_channels if channels is None else channels
 
     def load(self, least: int = 1) -> Bank:
         """Return the bank, from the cache where that is valid; its images may be mapped from there.

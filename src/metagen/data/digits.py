@@ -7,7 +7,8 @@ import torch
 
 from metagen.data import pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
+from metagen.ranges import Text
 
 
 class Digits(Dataset):
@@ -21,11 +22,11 @@ class Digits(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "digits_789",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

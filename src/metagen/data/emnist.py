@@ -10,8 +10,9 @@ from torch import Tensor
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.download import Remote, download
+from metagen.ranges import Text
 
 _ARCHIVE = "gzip.zip"
 _BALANCED = string.digits + string.ascii_uppercase + "abdefghnqrt"  # the others look alike in both cases
@@ -31,11 +32,11 @@ class EMNISTLetters(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "emnist_letters",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 
@@ -96,10 +97,10 @@ class EMNISTBalanced(EMNISTLetters):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "emnist_balanced",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from metagen.data import idx, photographs
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.download import Remote, download
 from metagen.errors import MetagenError
+from metagen.ranges import Text
 
 
 class Flowers102(Dataset):
@@ -29,11 +30,11 @@ class Flowers102(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 64,
+        root: Text = "data",
+        size: ImageSide = 64,
         split: str = "0.7/0.1/0.2",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

@@ -17,10 +17,11 @@ from metagen.console import printable
 from metagen.data import photographs, user_pictures
 from metagen.data.bank import Bank
 from metagen.data.bank_file import Labelled, Stream
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.photographs import SUFFIXES, UNREAD, Fit
 from metagen.data.split import Split, shares_of
 from metagen.errors import MetagenError
+from metagen.ranges import Text, checked
 
 _LOG = logging.getLogger(__name__)
 SHARES = "0.7/0.1/0.2"
@@ -59,20 +60,19 @@ class Folder(Dataset):
 
     default_channels = 3
 
+    @checked
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = SHARES,
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
         fit: Fit = "crop",
         ink: bool = False,
         skip_bad: bool = False,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
-        if fit not in ("crop", "stretch"):
-            raise MetagenError(f"data.fit={fit}: expected crop or stretch")
         if ink and self.channels != 1:
             raise MetagenError("data.ink=true is for drawings, which have one channel: set data.channels=1")
         self.fit, self.ink, self.skip_bad = fit, ink, skip_bad

@@ -5,9 +5,12 @@ from typing import Any
 
 from torch.utils.data import Dataset as TorchData
 
+from metagen.data.dataset import ImageChannels, ImageSide
 from metagen.data.photographs import Fit
 from metagen.data.torch_dataset import TorchDataset
 from metagen.errors import MetagenError
+from metagen.files import expanded
+from metagen.ranges import Text, checked
 
 
 class Hub(TorchDataset):
@@ -26,6 +29,7 @@ class Hub(TorchDataset):
         MetagenError: the package is not installed, or the data set is not to be had or lacks a column.
     """
 
+    @checked
     def __init__(
         self,
         path: str,
@@ -34,11 +38,11 @@ class Hub(TorchDataset):
         subset: str | None = None,
         train: str = "train",
         held: str | None = None,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "0.7/0.1/0.2",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
         fit: Fit = "crop",
     ) -> None:
         rows = [_rows(path, subset, part, image, label) for part in (train, held) if part is not None]
@@ -80,7 +84,7 @@ def _rows(path: str, subset: str | None, part: str, image: str, label: str) -> _
         import datasets
     except ImportError as error:
         raise MetagenError("data=hub needs its extra: pip install 'metagen[hub]'") from error
-    saved = Path(path).expanduser()
+    saved = expanded(path)
     kept = any((saved / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
         found = datasets.load_from_disk(str(saved)) if kept else datasets.load_dataset(path, subset)

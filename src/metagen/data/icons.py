@@ -12,8 +12,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.errors import MetagenError
+from metagen.ranges import Text
 
 EACH = 40
 """Images of a class."""
@@ -44,11 +45,11 @@ class Icons(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 32,
+        root: Text = "data",
+        size: ImageSide = 32,
         split: str = "0.7/0.1/0.2",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

@@ -1,7 +1,9 @@
 """miniImageNet from a folder: it has no free download."""
 
+from metagen.data.dataset import ImageChannels, ImageSide
 from metagen.data.folder import Folder
 from metagen.data.photographs import Fit
+from metagen.ranges import checked
 
 
 class MiniImageNet(Folder):
@@ -10,13 +12,14 @@ class MiniImageNet(Folder):
     ``root/nXXXXXXXX/*.jpg``, or ``root/{train,val,test}/nXXXXXXXX/*.jpg``: the classes are named by WordNet.
     """
 
+    @checked
     def __init__(
         self,
         root: str = "data/mini_imagenet",
-        size: int = 64,
+        size: ImageSide = 64,
         split: str = "mini_imagenet",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
         fit: Fit = "crop",
         skip_bad: bool = False,
     ) -> None:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.download import Remote, download
+from metagen.ranges import Text
 
 _FILES = {part: (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")}
 
@@ -31,11 +32,11 @@ class MNIST(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "digits_789",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

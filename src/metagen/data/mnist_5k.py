@@ -10,8 +10,9 @@ import torch
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.errors import MetagenError
+from metagen.ranges import Text
 
 MD5 = "1edea4bd327f562974bd5a5321bbb524"
 
@@ -27,11 +28,11 @@ class MNIST5k(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "digits_789",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

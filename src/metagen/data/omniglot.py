@@ -14,9 +14,10 @@ from PIL import Image
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.download import Remote, download
 from metagen.errors import MetagenError
+from metagen.ranges import Text, checked
 
 _MEMBER = re.compile(r"(?:.*/)?([^/]+/character\d+)/[^/]+\.png")
 
@@ -37,14 +38,15 @@ class Omniglot(Dataset):
     parts: ClassVar[dict[str, int]] = {"images_background": 964, "images_evaluation": 659}
     per_class: ClassVar[int] = 20
 
+    @checked
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "omniglot_background",
         cache: str | None = None,
         framed: bool = False,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
         self.framed = framed

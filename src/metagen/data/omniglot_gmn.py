@@ -11,8 +11,9 @@ from torch import Tensor
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.errors import MetagenError
+from metagen.ranges import Text
 
 _ADVICE = "get the file from the folder data of https://github.com/sbos/gmn"
 
@@ -31,11 +32,11 @@ class OmniglotGMN(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "omniglot_background",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

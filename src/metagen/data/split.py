@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError, nearest
+from metagen.files import expanded
 from metagen.reading import read_json
 
 Classes = Iterable[int | str]
@@ -96,7 +97,7 @@ class Split:
             for file in files(__package__).joinpath("splits").iterdir()
             if file.name.endswith(".json")
         }
-        path: Any = committed.get(str(name)) or Path(str(name)).expanduser()
+        path: Any = committed.get(str(name)) or expanded(str(name))
         if not path.is_file():
             hint = nearest(str(name), committed) or f"; the splits are {', '.join(sorted(committed))}"
             raise MetagenError(

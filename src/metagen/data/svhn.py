@@ -7,8 +7,9 @@ import torch
 
 from metagen.data import idx, pixels
 from metagen.data.bank import Bank
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.download import Remote, download
+from metagen.ranges import Text
 
 _PARTS = ("train", "test")
 
@@ -24,11 +25,11 @@ class SVHN(Dataset):
 
     def __init__(
         self,
-        root: str = "data",
-        size: int = 32,
+        root: Text = "data",
+        size: ImageSide = 32,
         split: str = "digits_789",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
 

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from metagen.data.augment import Augmentation
@@ -13,11 +14,11 @@ from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler, Images
 from metagen.data.split import Classes, Split, check_known, class_names
 from metagen.data.stream import EpisodeStream, ImageStream, Stream, Streams
-from metagen.errors import MetagenError, nearest
+from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.ranges import MANY, NonNegativeInt, PositiveInt, Probability, Seed, checked
 
 _LOG = logging.getLogger(__name__)
-KINDS = ("generate", "classify")
 _COUNTED = 3  # the word of the key that orders the training classes; the stages have 0, 1 and 2
 
 
@@ -58,50 +59,42 @@ class FewShot:
         """How many images of a class an episode takes."""
         return max(self.shots + self.queries, self.test_shots + self.test_queries)
 
+    @checked
     def __init__(
         self,
         kind: Literal["generate", "classify"],
-        ways: int,
-        shots: int,
-        queries: int,
-        batch: int,
-        episodes: int = 200,
-        val_episodes: int = 50,
-        test_shots: int | None = None,
-        test_queries: int | None = None,
-        test_ways: int | None = None,
-        eval_batch: int = 10,
+        ways: PositiveInt,
+        shots: PositiveInt,
+        queries: PositiveInt,
+        batch: PositiveInt,
+        episodes: PositiveInt = 200,
+        val_episodes: NonNegativeInt = 50,
+        test_shots: PositiveInt | None = None,
+        test_queries: PositiveInt | None = None,
+        test_ways: PositiveInt | None = None,
+        eval_batch: PositiveInt = 10,
         train_classes: Classes | None = None,
         val_classes: Classes | None = None,
         test_classes: Classes | None = None,
-        train_count: int | None = None,
+        train_count: PositiveInt | None = None,
         symmetries: bool = True,
         symmetries_eval: bool = False,
-        dilation: float = 0.0,
-        binarize: str | None = None,
+        dilation: Probability = 0.0,
+        binarize: Literal["threshold", "bernoulli"] | None = None,
         augment: Sequence[Augmentation] = (),
-        eval_seed: int = 0,
+        eval_seed: Seed = 0,
     ) -> None:
-        if kind not in KINDS:
-            raise MetagenError(
-                f"task.kind is {kind!r}: expected generate or classify{nearest(str(kind), KINDS)}"
-            )
         self.kind: str = kind
-        self.ways = _count("ways", ways)
-        self.shots = _count("shots", shots)
-        self.queries = _count("queries", queries)
-        self.batch = _count("batch", batch)
-        self.episodes = _count("episodes", episodes)
-        self.val_episodes = _count("val_episodes", val_episodes, least=0)
-        self.test_shots = _count("test_shots", shots if test_shots is None else test_shots)
-        self.test_queries = _count("test_queries", queries if test_queries is None else test_queries)
-        self.test_ways = None if test_ways is None else _count("test_ways", test_ways)
-        self.eval_batch = _count("eval_batch", eval_batch)
+        self.ways, self.shots, self.queries, self.batch = ways, shots, queries, batch
+        self.episodes, self.val_episodes = episodes, val_episodes
+        self.test_shots = shots if test_shots is None else test_shots
+        self.test_queries = queries if test_queries is None else test_queries
+        self.test_ways, self.eval_batch = test_ways, eval_batch
         self.train_classes, self.val_classes, self.test_classes = train_classes, val_classes, test_classes
-        self.train_count = None if train_count is None else _count("train_count", train_count)
-        self.symmetries, self.symmetries_eval = bool(symmetries), bool(symmetries_eval)
+        self.train_count = train_count
+        self.symmetries, self.symmetries_eval = symmetries, symmetries_eval
         self.dilation, self.binarize, self.augment = dilation, binarize, augment
-        self.eval_seed = _count("eval_seed", eval_seed, least=0)
+        self.eval_seed = eval_seed
 
     def streams(self, bank: Bank, test_bank: Bank | None, split: Split, seed: int) -> Streams:
         """Return the streams of this task; ``test_bank`` is None where the test data are ``bank``'s.
@@ -205,19 +198,17 @@ class Supervised:
     kind: str = "classify"
     images_of_a_class = 1
 
+    @checked
     def __init__(
         self,
-        ways: int,
-        batch: int = 64,
-        test_batch: int = 100,
+        ways: Annotated[int, Ge(2), Le(MANY)],
+        batch: PositiveInt = 64,
+        test_batch: PositiveInt = 100,
         classes: Classes | None = None,
-        val_images: int = 0,
+        val_images: NonNegativeInt = 0,
     ) -> None:
-        self.ways = _count("ways", ways, least=2)
-        self.batch = _count("batch", batch)
-        self.test_batch = _count("test_batch", test_batch)
-        self.classes = classes
-        self.val_images = _count("val_images", val_images, least=0)
+        self.ways, self.batch, self.test_batch = ways, batch, test_batch
+        self.classes, self.val_images = classes, val_images
 
     def streams(self, bank: Bank, test_bank: Bank | None, split: Split, seed: int) -> Streams:
         """Return the streams of this task; the class split plays no role.
@@ -260,9 +251,3 @@ class Supervised:
 def _shuffle(n: int) -> Tensor:
     """Return the numbers below ``n`` in an order that is random and always the same."""
     return rng.subset(rng.key(0, n), n, n)
-
-
-def _count(name: str, value: object, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise MetagenError(f"task.{name} is {value!r}: expected an integer of at least {least}")
-    return value

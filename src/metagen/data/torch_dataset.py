@@ -15,9 +15,10 @@ from metagen.data import bank_file, photographs
 from metagen.data import cache as caches
 from metagen.data.bank import Bank
 from metagen.data.bank_file import Labelled, Stream
-from metagen.data.dataset import Dataset
+from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.photographs import Fit
 from metagen.errors import MetagenError
+from metagen.ranges import Text, checked
 
 _TOGETHER = 256
 
@@ -43,21 +44,20 @@ class TorchDataset(Dataset):
     name = "torch_dataset"
     default_channels = 3
 
+    @checked
     def __init__(
         self,
         dataset: torch_data.Dataset,
         held: torch_data.Dataset | None = None,
-        root: str = "data",
-        size: int = 28,
+        root: Text = "data",
+        size: ImageSide = 28,
         split: str = "0.7/0.1/0.2",
         cache: str | None = None,
-        channels: int | None = None,
+        channels: ImageChannels | None = None,
         fit: Fit = "crop",
         version: str | None = None,
     ) -> None:
         super().__init__(root, size, split, cache, channels)
-        if fit not in ("crop", "stretch"):
-            raise MetagenError(f"data.fit={fit}: expected crop or stretch")
         for part in (dataset, held):
             if part is not None and not (hasattr(part, "__len__") and hasattr(part, "__getitem__")):
                 raise MetagenError(
@@ -106,8 +106,8 @@ class TorchDataset(Dataset):
 
 def bank_of(
     dataset: torch_data.Dataset,
-    size: int | None = None,
-    channels: int | None = None,
+    size: ImageSide | None = None,
+    channels: ImageChannels | None = None,
     held: torch_data.Dataset | None = None,
     fit: Fit = "crop",
 ) -> Bank:

@@ -8,10 +8,11 @@ import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from metagen.data.bank import Bank
 from metagen.data.cache import folder
 from metagen.errors import MetagenError
 from metagen.files import write_bytes
+from metagen.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, checked
 from metagen.reading import opened
 
 log = logging.getLogger(__name__)
@@ -52,24 +54,32 @@ class Judge:
         say: takes the line that says that a judge is being trained.
     """
 
+    @checked
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        epochs: int = 3,
-        min_steps: int = 400,
-        lr: float = 2e-3,
-        batch_size: int = 64,
-        shift: int = 2,
-        seed: int = 0,
+        epochs: PositiveInt = 3,
+        min_steps: NonNegativeInt = 400,
+        lr: PositiveFloat = 2e-3,
+        batch_size: PositiveInt = 64,
+        shift: Annotated[int, Ge(0), Le(128)] = 2,
+        seed: Seed = 0,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        if epochs < 1 or min_steps < 0 or lr <= 0 or batch_size < 1 or shift < 0:
-            raise MetagenError("judge: epochs, lr and batch_size must be positive, min_steps and shift >= 0")
         self._make, self.seed, self.epochs, self.min_steps = model, seed, epochs, min_steps
         self.lr, self.batch_size, self.shift = lr, batch_size, shift
         self.cache = folder(None if cache is None else str(cache))
         self.say: Callable[[str], Any] = log.info
         self.accuracy, self.classes = float("nan"), ()  # type: tuple[float, tuple[str, ...]]
+
+    def check(self, bank: Bank, tested: Collection[str] = ()) -> None:
+        """Refuse data from which :meth:`fit` could not learn: the network is built for them, untrained.
+
+        Raises:
+            MetagenError: the network does not take such images, or the images do not suffice.
+        """
+        with torch.random.fork_rng(devices=[]):
+            check_network(self._make, len(bank.names), torch.as_tensor(bank.images[:2]).float() / 255)
 
     def fit(self, bank: Bank, tested: Collection[str] = ()) -> "Judge":
         """Train on all classes of ``bank``, also the tested, or load what was trained; return self."""
@@ -231,3 +241,24 @@ def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     windows = wide.unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
     offset = torch.randint(0, 2 * shift + 1, (2, len(x)), generator=generator)
     return windows[torch.arange(len(x)), :, offset[0], offset[1]]
+
+
+def check_network(make: Callable[..., nn.Module], ways: int, images: Tensor) -> None:
+    """Refuse a network that does not map images (B, C, H, W) to something.
+
+    Raises:
+        MetagenError: it cannot be built, or it takes images of another size.
+    """
+    try:
+        made: Any = make(ways=ways).eval()
+        method = made.logits if hasattr(made, "logits") else made.features
+        with torch.no_grad():
+            method(images)
+    except MetagenError:
+        raise
+    except Exception as error:
+        shape, reason = " x ".join(map(str, images.shape[1:])), " ".join(str(error).split())[:200]
+        raise MetagenError(
+            f"judge.model cannot judge images of {shape} ({reason}): set judge.model.size and "
+            f"judge.model.channels to those of the data"
+        ) from error

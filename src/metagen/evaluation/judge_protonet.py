@@ -17,10 +17,11 @@ from metagen.data.augment import Padding, RandomAffine
 from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
-from metagen.evaluation.judge import Judge
+from metagen.evaluation.judge import Judge, check_network
 from metagen.functional import rng
 from metagen.learners.meta_learner import MetaLearner
 from metagen.learners.readers import Prototypes
+from metagen.ranges import PositiveFloat, PositiveInt, Seed, checked
 
 log = logging.getLogger(__name__)
 _TEST_WAYS, _TEST_EPISODES, _REFERENCES, _AGAIN = 20, 100, 64, 5
@@ -45,21 +46,45 @@ class ProtoNetJudge(Judge):
         accuracy: of 20-way 1-shot classification of the tested classes (as many as there are), in %.
     """
 
+    @checked
     def __init__(
         self,
         model: Callable[..., nn.Module],
-        steps: int = 1500,
-        ways: int = 60,
-        queries: int = 5,
-        lr: float = 2e-3,
-        seed: int = 0,
+        steps: PositiveInt = 1500,
+        ways: PositiveInt = 60,
+        queries: PositiveInt = 5,
+        lr: PositiveFloat = 2e-3,
+        seed: Seed = 0,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        for name, value in (("steps", steps), ("ways", ways), ("queries", queries)):
-            if value < 1:
-                raise MetagenError(f"judge.{name}={value}: expected 1 or more")
         super().__init__(model, lr=lr, seed=seed, cache=cache)
         self.steps, self.ways, self.queries = steps, ways, queries
+
+    def check(self, bank: Any, tested: Collection[str] = ()) -> None:
+        """Refuse data from which :meth:`fit` could not learn.
+
+        Raises:
+            MetagenError: too few classes or images are left to train on, or the network takes others.
+        """
+        self._sampler(bank, self._untested(bank, tested))
+        with torch.random.fork_rng(devices=[]):
+            check_network(self._make, self.ways, torch.as_tensor(bank.images[:2]).float() / 255)
+
+    def _untested(self, bank: Any, tested: Collection[str]) -> list[str]:
+        train = [name for name in bank.names if name not in tested]
+        if len(train) < self.ways:
+            raise MetagenError(
+                f"judge=protonet learns from {self.ways} untested classes at a time, but {bank.name} "
+                f"has {len(train)}: lower judge.ways, or use judge=basenet"
+            )
+        return train
+
+    def _sampler(self, bank: Any, train: list[str]) -> EpisodeSampler:
+        outside: Padding = "zeros" if bank.channels == 1 else "border"
+        return EpisodeSampler(
+            bank, train, self.ways, 1, self.queries, self.seed, "train", symmetries=True,
+            augment=[RandomAffine(0.1, 0.1, 0.1, 1.0, "image", outside)],
+        )  # fmt: skip
 
     def fit(self, bank: Any, tested: Collection[str] = ()) -> "ProtoNetJudge":
         """Train on the classes of ``bank`` that are not ``tested``, or load what was; return self.
@@ -67,18 +92,9 @@ class ProtoNetJudge(Judge):
         Raises:
             MetagenError: too few classes are left to train on.
         """
-        train = [name for name in bank.names if name not in tested]
-        if len(train) < self.ways:
-            raise MetagenError(
-                f"judge=protonet learns from {self.ways} untested classes at a time, but {bank.name} "
-                f"has {len(train)}: lower judge.ways, or use judge=basenet"
-            )
+        train = self._untested(bank, tested)
         self.classes = tuple(sorted(tested)) or tuple(train)
-        outside: Padding = "zeros" if bank.channels == 1 else "border"
-        sampler = EpisodeSampler(
-            bank, train, self.ways, 1, self.queries, self.seed, "train", symmetries=True,
-            augment=[RandomAffine(0.1, 0.1, 0.1, 1.0, "image", outside)],
-        )  # fmt: skip
+        sampler = self._sampler(bank, train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.model = self._make(ways=self.ways)

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
 from metagen.core.episode import Episode, Shots
@@ -12,6 +13,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import Vectorizer
+from metagen.ranges import NonNegativeInt, PositiveInt, checked
 from metagen.statistics import summarize
 
 
@@ -40,18 +42,15 @@ class Likelihood:
         MetagenError: an argument is out of range.
     """
 
+    @checked
     def __init__(
         self,
-        contexts: Sequence[int] = (0, 1, 2, 4, 5, 9, 19),
-        importance_samples: int = 1000,
+        contexts: Annotated[Sequence[NonNegativeInt], MinLen(1)] = (0, 1, 2, 4, 5, 9, 19),
+        importance_samples: PositiveInt = 1000,
         with_replacement: bool = False,
     ) -> None:
-        if not contexts or min(contexts) < 0 or len(set(contexts)) < len(contexts):
-            raise MetagenError(
-                f"likelihood.contexts={list(contexts)}: expected distinct numbers of images, 0 or more"
-            )
-        if importance_samples < 1:
-            raise MetagenError(f"likelihood.importance_samples={importance_samples}: expected 1 or more")
+        if len(set(contexts)) < len(contexts):
+            raise MetagenError(f"likelihood.contexts={list(contexts)}: expected distinct numbers of images")
         self.contexts, self.importance_samples = tuple(sorted(contexts)), importance_samples
         self.values: dict[int, list[float]] = {t: [] for t in self.contexts}
         self.leaky: dict[int, list[float]] = {t: [] for t in self.contexts} if with_replacement else {}

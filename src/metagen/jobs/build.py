@@ -17,9 +17,11 @@ from metagen.config.trusted import instantiate, resolve
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.data.untested_classes import untested_classes
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, UsageError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.evaluation.likelihood import Likelihood
+from metagen.jobs import memory
+from metagen.jobs.rehearsal import rehearse
 from metagen.runs.reopen import checkpoint_file
 from metagen.training.checkpoints import Keeper, read_checkpoint
 from metagen.training.divergence import Divergence
@@ -69,16 +71,32 @@ class Setup:
 
     def evaluation(self, echo: Callable[[str], Any] = log.info) -> Evaluation:
         """Return the evaluation on the test stream; a judge is trained for it where a metric needs one."""
-        bank, labels = self.data.test_bank, self.data.streams.test.class_ids
-        tested = {bank.names[int(label)] for label in labels}
         if self.judge is not None:
             self.judge.say = echo
-            self.judge.fit(bank, tested)
-        rest = (
-            untested_classes(bank, tested) if any(one.needs_others for one in self.metrics.values()) else None
+            self.judge.fit(self.data.test_bank, self._tested())
+        steps, labels = self.experiment.learner.test_steps, self.data.streams.test.class_ids
+        return Evaluation(
+            self.metrics, labels, self.judge, self.samples, steps, self.likelihood, self._others()
         )
-        steps = self.experiment.learner.test_steps
-        return Evaluation(self.metrics, labels, self.judge, self.samples, steps, self.likelihood, rest)
+
+    def check(self) -> None:
+        """Refuse before the training what would fail behind it: the judge, or a metric.
+
+        Raises:
+            MetagenError: the test cannot be evaluated like this.
+        """
+        self._others()
+        if self.judge is not None:
+            self.judge.check(self.data.test_bank, self._tested())
+
+    def _tested(self) -> set[str]:
+        """Return the names of the classes of the test."""
+        return {self.data.test_bank.names[int(label)] for label in self.data.streams.test.class_ids}
+
+    def _others(self) -> Any:
+        """Return images of the classes that are not tested, where a metric asks for them."""
+        asked = any(one.needs_others for one in self.metrics.values())
+        return untested_classes(self.data.test_bank, self._tested()) if asked else None
 
     def keeper(self, folder: Path) -> Keeper:
         """Return the callback that writes checkpoints into ``folder``."""
@@ -111,45 +129,76 @@ def build(cfg: Mapping[str, Any]) -> Setup:
     """
     config = plain(cfg)
     check(config)
-    trainers = Trainers(config["trainer"], config.get("logger"), config.get("callbacks"))
-    trainers.check(config["task"], config["optimizer"], config["chunk"])
+    trainers, metrics, likelihood, judge = parts(config)
     start = None if config["checkpoint"] is None else str(checkpoint_file(config["checkpoint"]))
-    _check_parts(config)
-    judge = instantiate(config["judge"], "judge")
-    metrics = {name: instantiate(node, f"metrics.{name}") for name, node in config["metrics"].items()}
-    likelihood = instantiate(config["likelihood"], "likelihood") if config.get("likelihood") else None
     data = load_data(config)
     data.overfit = trainers.overfit
     trainers.check_callbacks(data.streams.val is not None)
     experiment = build_experiment(config, len(data.streams.train.classes))
-    metrics = _fitting(metrics, experiment.model)
-    if likelihood is not None:
-        likelihood.check(experiment.model, getattr(data.task, "test_shots", 0))
-    if not any(metric.needs_judge for metric in metrics.values()):
-        judge = None
     setup = Setup(
         data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,
         config["checkpoint_every"], config["max_skips"], advice(config),
     )  # fmt: skip
-    setup.keeper(Path())
-    setup.skips("")
+    setup.check()
     return setup
 
 
-def _check_parts(config: Config) -> None:
+def parts(config: Config) -> tuple[Trainers, dict[str, Metric], Likelihood | None, Any]:
+    """Return all that can be built without data: trainers, metrics, a likelihood, and an untrained judge.
+
+    Raises:
+        UsageError: it cannot be built, or does not fit together.
+    """
+    try:
+        return _parts(config)
+    except UsageError:
+        raise
+    except MetagenError as error:
+        raise UsageError(str(error)) from error
+
+
+def _parts(config: Config) -> tuple[Trainers, dict[str, Metric], Likelihood | None, Any]:
+    trainers = Trainers(config["trainer"], config.get("logger"), config.get("callbacks"))
+    trainers.check(config["task"], config["optimizer"], config["chunk"])
+    judge = _made(config["judge"], "judge", "fit")
+    metrics = {
+        name: _made(node, f"metrics.{name}", "needs_judge") for name, node in config["metrics"].items()
+    }
+    likelihood = None
+    if config.get("likelihood"):
+        likelihood = _made(config["likelihood"], "likelihood", "importance_samples")
+    trial = _check_parts(config)
+    metrics = _fitting(metrics, trial.model)
+    if likelihood is not None:
+        task = config["task"]
+        likelihood.check(trial.model, task.get("test_shots") or task.get("shots", 0))
+    needed = any(metric.needs_judge for metric in metrics.values())
+    return trainers, metrics, likelihood, judge if needed else None
+
+
+def _check_parts(config: Config) -> Experiment:
     """Refuse what does not fit together before the data are loaded, which may mean to download them."""
-    trial = build_experiment(config, classes=max(1000, config["task"].get("ways", 0)))
+    classes = max(1000, config["task"].get("ways", 0))
+    memory.check_batches(config)
+    memory.check_weights(lambda: build_experiment(config, classes))
+    trial = build_experiment(config, classes)
     check_layers(trial.model)
     channels, taken = _channels(config["data"]), trial.objective.model.colours
     if taken is not None and channels != taken:
-        raise MetagenError(
+        raise UsageError(
             f"data.channels={channels}, but {type(trial.model).__name__} takes images of {taken}: set "
             f"data.channels={taken}, or a model of {channels} channels"
         )
     try:
         trial.configure_optimizers()
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise MetagenError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
+    except MetagenError:
+        raise
+    except Exception as error:
+        raise UsageError(f"optimizer or scheduler: {' '.join(str(error).split())}") from error
+    size = config["data"].get("size")
+    if isinstance(size, int):
+        rehearse(trial, config["task"], (channels, size, size))
+    return trial
 
 
 LAYERS: tuple[tuple[type, str], ...] = (
@@ -180,9 +229,9 @@ def _channels(node: Mapping[str, Any]) -> Any:
 def load_data(cfg: Mapping[str, Any]) -> EpisodeData:
     """Return the DataModule with its banks loaded and its streams ready."""
     config = plain(cfg)
-    test_data = instantiate(config["test_data"], "test_data") if config.get("test_data") else None
-    task = instantiate(config["task"], "task")
-    data = EpisodeData(instantiate(config["data"], "data"), task, test_data, seed=config["seed"])
+    test_data = _made(config["test_data"], "test_data", "load") if config.get("test_data") else None
+    task = _made(config["task"], "task", "streams")
+    data = EpisodeData(_made(config["data"], "data", "load"), task, test_data, seed=config["seed"])
     data.setup("fit")
     return data
 
@@ -191,7 +240,10 @@ def build_experiment(cfg: Mapping[str, Any], classes: int) -> Experiment:
     """Return model and learner in their LightningModule, initialised under the seed."""
     config = plain(cfg)
     torch.manual_seed(config["seed"])
-    model, learner = instantiate(config["model"], "model"), instantiate(config["learner"], "learner")
+    model, learner = (
+        _made(config["model"], "model", "parameters"),
+        _made(config["learner"], "learner", "adapt"),
+    )
     _check_fit(config["task"], model, learner)
     return Experiment(
         model,
@@ -204,6 +256,21 @@ def build_experiment(cfg: Mapping[str, Any], classes: int) -> Experiment:
         workers=config["workers"],
         autocast=config.get("autocast", "auto"),
     )
+
+
+def _made(node: Mapping[str, Any], where: str, by: str) -> Any:
+    """Return the object of a node, which is known as one of its kind by an attribute.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    made = instantiate(node, where)
+    if not hasattr(made, by):
+        raise UsageError(
+            f"{where}._target_={node['_target_']}: a {type(made).__name__} is none, it has no '{by}'; "
+            f"see the choices of the group in metagen train --help"
+        )
+    return made
 
 
 def _check_fit(task: Mapping[str, Any], model: Any, learner: Any) -> None:
@@ -229,6 +296,13 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
     Raises:
         MetagenError: the first one, which sweeps and comparisons go by, says nothing.
     """
+    for name, metric in metrics.items():
+        for needed, kind in (("samples", "generate"), ("logits", "classify")):
+            if getattr(metric, f"needs_{needed}") and model.kind != kind:
+                raise UsageError(
+                    f"metric {name} needs {needed}, which a task={model.kind} does not give: leave it out of "
+                    f"metric=[...]"
+                )
     unfit = {name: reason for name, metric in metrics.items() if (reason := metric.unfit(model))}
     if unfit and next(iter(metrics)) in unfit:
         name = next(iter(metrics))

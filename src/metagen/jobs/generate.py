@@ -9,7 +9,9 @@ from PIL import Image
 from metagen.data.user_pictures import read_classes
 from metagen.errors import MetagenError
 from metagen.files import check_new_folder, new_folder, write_npz
+from metagen.jobs import memory
 from metagen.jobs.trained import Trained
+from metagen.ranges import PositiveInt, Seed, fits, refusal
 from metagen.report.pictures import samples_grid
 
 
@@ -33,8 +35,9 @@ def generate(
     Raises:
         MetagenError: bad input; nothing was written.
     """
-    if n < 1:
-        raise MetagenError(f"--n {n}: expected at least 1 image a class")
+    for name, value, hint in (("--n", n, PositiveInt), ("--seed", seed, Seed)):
+        if not fits(value, hint):
+            raise refusal(name, value, hint, " ")
     check_new_folder("--out", out, force)
     if _within(out, images) or _within(images, out):
         raise MetagenError(f"--out {out} and --images {images} lie in each other: name a new folder")
@@ -42,6 +45,8 @@ def generate(
     trained.check_generates()
     pictures, names = read_classes(images, read=trained.form.read)
     classes, shots = pictures.shape[:2]
+    count = classes * n
+    memory.refuse(16 * n * pictures[:, 0].size, f"{count:,} images", "--n")
     samples = trained.draw(trained.adapt(trained.shots(pictures, seed)), classes, n, seed)
     with new_folder(out, _earlier(out)) as folder:
         _write(folder, pictures, samples, names)

@@ -75,7 +75,7 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
     skips = setup.skips(run.choices.get("learner") or type(learner).__name__)
     if text := tuned.line(run.choices, run.config, run.overrides, run.places):
         echo(text)
-    start, steps = newest(checkpoints) if run.kind == "resumed" else (None, None)
+    start, steps = newest(checkpoints, experiment) if run.kind == "resumed" else (None, None)
     if start is not None:
         keeper.saved_step = load_checkpoint(experiment, start)
         echo(f"goes on from step {steps} ({start})")

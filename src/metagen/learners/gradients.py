@@ -15,6 +15,7 @@ from metagen.functional.recompute import recompute
 from metagen.functional.vectorize import tree_map
 from metagen.learners.parts import Composition, Gradient
 from metagen.learners.schedules import Schedule, at
+from metagen.ranges import PositiveInt, checked
 
 
 class Unrolled(Gradient):
@@ -30,16 +31,14 @@ class Unrolled(Gradient):
             more forward pass. ``None`` keeps everything.
     """
 
+    @checked
     def __init__(
         self,
         first_order: bool | Schedule = False,
-        truncation: int | None = None,
-        checkpoint_steps: int | None = None,
+        truncation: PositiveInt | None = None,
+        checkpoint_steps: PositiveInt | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("truncation", truncation), ("checkpoint_steps", checkpoint_steps)):
-            if value is not None and value < 1:
-                raise MetagenError(f"learner.gradient.{name}={value}: expected null, or 1 or more steps")
         self.first_order, self.truncation, self.checkpoint_steps = first_order, truncation, checkpoint_steps
 
         whole = truncation is None and checkpoint_steps is None

@@ -14,6 +14,7 @@ from metagen.learners.adapts import matching
 from metagen.learners.modulations import FilmModulation, layers_of
 from metagen.learners.rules import slug
 from metagen.learners.starts import Start
+from metagen.ranges import Channels, Side, Width, checked
 
 
 class HyperNet(Start):
@@ -47,20 +48,17 @@ class HyperNet(Start):
     reads, learned = True, True
     lowers = "query"
 
+    @checked
     def __init__(
         self,
         modulation: FilmModulation,
-        size: int = 28,
-        channels: int = 1,
-        filters: int = 32,
-        embedding: int = 128,
+        size: Side = 28,
+        channels: Channels = 1,
+        filters: Width = 32,
+        embedding: Width = 128,
         changes: str | Sequence[str] = "all",
     ) -> None:
         super().__init__()
-        sizes = {"size": size, "channels": channels, "filters": filters, "embedding": embedding}
-        for name, value in sizes.items():
-            if value < 1:
-                raise MetagenError(f"learner.start.{name}={value}: expected a number of 1 or more")
         if isinstance(changes, str) and changes != "all":
             raise MetagenError(f"learner.start.changes={changes}: expected 'all' or a list of patterns")
         self.modulation = modulation

@@ -11,6 +11,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional.vectorize import gradient
 from metagen.learners.parts import Composition, Gradient
+from metagen.ranges import PositiveFloat, PositiveInt, checked
 
 START = "implicit.start"
 """Name of the slot for z_0."""
@@ -38,12 +39,9 @@ class Implicit(Gradient):
     surrogate = True
     lowers = "none"  # it solves with gradients of the query loss that no loss scale reaches
 
-    def __init__(self, strength: float = 2.0, cg_steps: int = 5) -> None:
+    @checked
+    def __init__(self, strength: PositiveFloat = 2.0, cg_steps: PositiveInt = 5) -> None:
         super().__init__()
-        if strength <= 0:
-            raise MetagenError(f"learner.gradient.strength={strength}: expected lambda > 0, such as 2.0")
-        if cg_steps < 1:
-            raise MetagenError(f"learner.gradient.cg_steps={cg_steps}: expected 1 or more iterations")
         self.strength, self.cg_steps = strength, cg_steps
 
     def check(self, learner: Composition) -> None:

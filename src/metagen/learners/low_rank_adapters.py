@@ -13,6 +13,7 @@ from metagen.errors import MetagenError
 from metagen.learners.adapts import Adapts, matching
 from metagen.learners.modulations import Layer, layers_of
 from metagen.learners.rules import slug
+from metagen.ranges import PositiveFloat, Width, checked
 
 FACTORS, START = "adapters.factors", "adapters.start"
 """Names of the slots for z and for the weights that the adapters change."""
@@ -37,12 +38,11 @@ class LowRankAdapters(Adapts):
 
     direct = False
 
-    def __init__(self, rank: int = 4, scale: float = 1.0, layers: str | Sequence[str] = "all") -> None:
+    @checked
+    def __init__(
+        self, rank: Width = 4, scale: PositiveFloat = 1.0, layers: str | Sequence[str] = "all"
+    ) -> None:
         super().__init__()
-        if rank < 1 or scale <= 0:
-            raise MetagenError(
-                f"learner.adapts.rank={rank}, scale={scale}: expected a rank of 1 or more and a scale above 0"
-            )
         if isinstance(layers, str) and layers != "all":
             raise MetagenError(f"learner.adapts.layers={layers}: expected 'all' or a list of patterns")
         self.rank, self.scale = rank, scale

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from metagen.core.episode import Params
-from metagen.errors import MetagenError
 from metagen.learners.learned_rules import LearnedRule, join
 from metagen.learners.rules import Rule
+from metagen.ranges import PositiveFloat, Width, checked
 
 
 class LstmRule(LearnedRule):
@@ -33,13 +33,11 @@ class LstmRule(LearnedRule):
 
     remembers = ("h1", "c1", "h2", "c2")
 
-    def __init__(self, base: Rule, hidden: int = 20, scale: float = 0.01, p: float = 10.0) -> None:
+    @checked
+    def __init__(
+        self, base: Rule, hidden: Width = 20, scale: PositiveFloat = 0.01, p: PositiveFloat = 10.0
+    ) -> None:
         super().__init__(base)
-        if hidden < 1 or scale <= 0 or p <= 0:
-            raise MetagenError(
-                f"learner.rule.hidden={hidden}, scale={scale}, p={p}: expected hidden of 1 or more and "
-                f"positive numbers"
-            )
         self.hidden, self.scale, self.p = hidden, scale, p
         self.first, self.second = _cell(2, hidden), _cell(hidden, hidden)
         self.readout = nn.Parameter(torch.zeros(1, hidden))

@@ -1,11 +1,14 @@
 """Meta-curvature: a learned linear map of the gradient."""
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Le
 from torch import nn
 
 from metagen.core.episode import Params
-from metagen.errors import MetagenError
 from metagen.learners.rules import Rule, slug
+from metagen.ranges import WIDE, PositiveFloat, checked
 
 
 class MetaCurvature(Rule):
@@ -25,10 +28,9 @@ class MetaCurvature(Rule):
 
     learned = True
 
-    def __init__(self, rate: float, max_size: int = 512) -> None:
+    @checked
+    def __init__(self, rate: PositiveFloat, max_size: Annotated[int, Ge(2), Le(WIDE)] = 512) -> None:
         super().__init__(rate)
-        if max_size < 2:
-            raise MetagenError(f"learner.rule.max_size={max_size}: expected 2 or more, or use learner=maml")
         self.max_size = max_size
 
     def bind(self, params: Params) -> None:

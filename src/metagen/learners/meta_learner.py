@@ -18,6 +18,7 @@ from metagen.learners.parts import Composition, Gradient, MetaLoss
 from metagen.learners.rules import Rule
 from metagen.learners.schedules import Schedule
 from metagen.learners.starts import Start
+from metagen.ranges import NonNegativeInt, PositiveFloat, PositiveInt, checked
 
 
 class MetaLearner(Composition):
@@ -50,22 +51,21 @@ class MetaLearner(Composition):
         MetagenError: the parts make no sense together; names what would fit.
     """
 
+    @checked
     def __init__(
         self,
         start: Start,
         rule: Rule | None = None,
         gradient: Gradient | None = None,
         meta_loss: MetaLoss | None = None,
-        steps: int | Schedule = 0,
-        test_steps: int | None = None,
-        test_rate: float | None = None,
+        steps: NonNegativeInt | Schedule = 0,
+        test_steps: NonNegativeInt | None = None,
+        test_rate: PositiveFloat | None = None,
         adapts: str | Sequence[str] | Adapts = "all",
-        batch: int | None = None,
+        batch: PositiveInt | None = None,
     ) -> None:
         scheduled = isinstance(steps, Schedule)
         super().__init__(round(steps(None)) if isinstance(steps, Schedule) else steps, test_steps)
-        if batch is not None and batch < 1:
-            raise MetagenError(f"learner.batch={batch}: expected null, or the images of a class in a step")
         self.start, self.rule, self.batch = start, rule, batch
         self.schedule = steps if isinstance(steps, Schedule) else None
         self.adapts = adapts if isinstance(adapts, Adapts) else Named(adapts)

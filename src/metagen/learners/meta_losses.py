@@ -10,6 +10,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.learners.parts import Composition, MetaLoss
 from metagen.learners.schedules import Schedule, at
+from metagen.ranges import NonNegativeFloat, Probability, checked
 
 
 class Query(MetaLoss):
@@ -70,14 +71,11 @@ class MultiStep(MetaLoss):
         on_query: take the losses on the query images; else on the images of the next step.
     """
 
-    def __init__(self, early: float | Schedule = 1.0, late: float = 0.0, on_query: bool = True) -> None:
+    @checked
+    def __init__(
+        self, early: Probability | Schedule = 1.0, late: NonNegativeFloat = 0.0, on_query: bool = True
+    ) -> None:
         super().__init__()
-        if late < 0:
-            raise MetagenError(
-                f"learner.meta_loss.late={late}: expected 0, or a positive power of the step's number"
-            )
-        if not isinstance(early, Schedule) and not 0 <= early <= 1:
-            raise MetagenError(f"learner.meta_loss.early={early}: expected a share from 0 to 1")
         self.early, self.late, self.on_query = early, late, on_query
         self.lowers = "query" if on_query else "none"
 

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import MaxLen
 from torch import Tensor, nn
 
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
 from metagen.learners.learned_rules import LearnedRule, join, split
 from metagen.learners.rules import Rule
+from metagen.ranges import Decay, PositiveFloat, Width, checked
 
 TIMES = (1.0, 3.0, 10.0, 30.0, 100.0)
 """Time scales, in steps, at which the network sees the step number."""
@@ -53,23 +56,18 @@ class MlpRule(LearnedRule):
 
     remembers = ("momenta", "square")
 
+    @checked
     def __init__(
         self,
         base: Rule,
-        hidden: int = 8,
-        scale: float = 0.001,
-        betas: Sequence[float] = (0.5, 0.9),
-        beta_square: float = 0.95,
+        hidden: Width = 8,
+        scale: PositiveFloat = 0.001,
+        betas: Annotated[Sequence[Decay], MaxLen(100)] = (0.5, 0.9),
+        beta_square: Decay = 0.95,
         per_tensor: bool = True,
         orthogonal: bool = False,
     ) -> None:
         super().__init__(base)
-        if hidden < 1 or scale <= 0:
-            raise MetagenError(f"learner.rule.hidden={hidden}, scale={scale}: expected positive numbers")
-        if not all(0 <= beta < 1 for beta in (*betas, beta_square)):
-            raise MetagenError(
-                f"learner.rule.betas={list(betas)}, beta_square={beta_square}: expected decays from [0, 1)"
-            )
         if orthogonal and not betas:
             raise MetagenError("learner.rule.betas=[]: expected the decay of a momentum for orthogonal=true")
         self.scale, self.betas, self.beta_square = scale, tuple(betas), beta_square

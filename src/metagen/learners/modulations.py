@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from metagen.core.episode import Params
-from metagen.errors import MetagenError
 from metagen.learners.rules import slug
+from metagen.ranges import PositiveFloat, Width, checked
 
 
 class Layer(NamedTuple):
@@ -120,12 +120,9 @@ class LowRankModulation(FilmModulation):
         scale: s > 0.
     """
 
-    def __init__(self, rank: int = 4, scale: float = 1.0) -> None:
+    @checked
+    def __init__(self, rank: Width = 4, scale: PositiveFloat = 1.0) -> None:
         super().__init__()
-        if rank < 1:
-            raise MetagenError(f"learner.start.modulation.rank={rank}: expected a rank of 1 or more")
-        if scale <= 0:
-            raise MetagenError(f"learner.start.modulation.scale={scale}: expected a positive number")
         self.rank, self.scale = rank, scale
 
     def pays(self, layer: Layer) -> bool:

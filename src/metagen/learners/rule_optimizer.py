@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from metagen.core.episode import Params
-from metagen.errors import MetagenError
 from metagen.learners.rules import Rule
+from metagen.ranges import NonNegativeFloat, checked
 
 ONE = "p"
 """The name under which the rule sees a tensor: each by itself."""
@@ -43,10 +43,9 @@ class RuleOptimizer(torch.optim.Optimizer):
     0.75
     """
 
-    def __init__(self, params: ParamsT, rule: Rule, lr: float = 1.0) -> None:
+    @checked
+    def __init__(self, params: ParamsT, rule: Rule, lr: NonNegativeFloat = 1.0) -> None:
         rule.check_any_net()
-        if lr < 0:
-            raise MetagenError(f"lr={lr}: expected a factor of the rule's steps, 0 or more, such as 1.0")
         self.rule = rule
         super().__init__(params, {"lr": lr})
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
 from metagen.functional.autocast import Lowered
+from metagen.ranges import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, checked
 
 
 class Rule(nn.Module):
@@ -28,10 +29,9 @@ class Rule(nn.Module):
     learned: ClassVar[bool] = False
     lowers: ClassVar[Lowered] = "all"
 
-    def __init__(self, rate: float) -> None:
+    @checked
+    def __init__(self, rate: PositiveFloat) -> None:
         super().__init__()
-        if rate <= 0:
-            raise MetagenError(f"learner rate {rate}: expected a positive step size")
         self.rate = rate
 
     def bind(self, params: Params) -> None:
@@ -94,10 +94,9 @@ class Momentum(Rule):
         mu: decay of the velocity, in [0, 1).
     """
 
-    def __init__(self, rate: float, mu: float = 0.9) -> None:
+    @checked
+    def __init__(self, rate: PositiveFloat, mu: Decay = 0.9) -> None:
         super().__init__(rate)
-        if not 0 <= mu < 1:
-            raise MetagenError(f"learner.rule.mu={mu}: expected a number from 0 up to, without, 1")
         self.mu = mu
 
     def init(self, params: Params) -> dict[str, Params]:
@@ -151,10 +150,9 @@ class LayerStepRates(Rule):
 
     learned = True
 
-    def __init__(self, rate: float, count: int) -> None:
+    @checked
+    def __init__(self, rate: PositiveFloat, count: PositiveInt) -> None:
         super().__init__(rate)
-        if count < 1:
-            raise MetagenError(f"learner.rule.count={count}: expected the number of inner steps, 1 or more")
         self.count = count
 
     def bind(self, params: Params) -> None:
@@ -182,7 +180,10 @@ class Adam(Rule):
         eps: added to the squares, inside the root, so that the rule has a derivative at g = 0.
     """
 
-    def __init__(self, rate: float, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-16) -> None:
+    @checked
+    def __init__(
+        self, rate: PositiveFloat, beta1: Decay = 0.9, beta2: Decay = 0.999, eps: NonNegativeFloat = 1e-16
+    ) -> None:
         super().__init__(rate)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 

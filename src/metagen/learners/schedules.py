@@ -1,6 +1,6 @@
 """Schedules: settings as functions of the number of the meta-training step."""
 
-from metagen.errors import MetagenError
+from metagen.ranges import NonNegativeFloat, NonNegativeInt, checked
 
 
 class Schedule:
@@ -24,9 +24,8 @@ class Until(Schedule):
     [1.0, 1.0, 0.0, 0.0]
     """
 
-    def __init__(self, step: int) -> None:
-        if step < 0:
-            raise MetagenError(f"schedules.Until.step={step}: expected a number of meta-training steps")
+    @checked
+    def __init__(self, step: NonNegativeInt) -> None:
         self.step = step
 
     def __call__(self, now: int | None) -> float:
@@ -46,9 +45,8 @@ class Linear(Schedule):
     [1.0, 0.6, 0.0, 0.0]
     """
 
-    def __init__(self, start: float, end: float, steps: int) -> None:
-        if steps < 0:
-            raise MetagenError(f"schedules.Linear.steps={steps}: expected a number of meta-training steps")
+    @checked
+    def __init__(self, start: NonNegativeFloat, end: NonNegativeFloat, steps: NonNegativeInt) -> None:
         self.start, self.end, self.steps = start, end, steps
 
     def __call__(self, now: int | None) -> float:

@@ -13,17 +13,18 @@ generator that copies the support scores exactly what the support does.
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from metagen.core.metric import Outcome
-from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.metrics.of_images import OfImages
+from metagen.ranges import PositiveFloat, checked
 
 
 class LearnedScore(OfImages):
@@ -40,12 +41,11 @@ class LearnedScore(OfImages):
     unit = "%"
     sources = ("samples", "support", "real")
 
+    @checked
     def __init__(
-        self, decay: float = 1e-3, images: Literal["samples", "support", "real"] = "samples"
+        self, decay: PositiveFloat = 1e-3, images: Literal["samples", "support", "real"] = "samples"
     ) -> None:
         super().__init__(images)
-        if not (decay > 0 and math.isfinite(decay)):
-            raise MetagenError(f"metrics.{self.name}.decay={decay}: expected a positive number")
         self.decay = decay
         self.needs_samples = images == "samples"
 
@@ -106,10 +106,9 @@ class AugmentedScore(ClassificationAccuracyScore):
 
     name = "cas_augmented"
 
-    def __init__(self, count: int = 64, decay: float = 1e-3) -> None:
+    @checked
+    def __init__(self, count: Annotated[int, Ge(1), Le(10_000)] = 64, decay: PositiveFloat = 1e-3) -> None:
         super().__init__(decay)
-        if count < 1:
-            raise MetagenError(f"metrics.cas_augmented.count={count}: expected 1 or more images a class")
         self.count, self.needs_samples = count, False
 
     def measure(self, outcome: Outcome) -> Tensor:

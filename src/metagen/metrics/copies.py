@@ -1,12 +1,15 @@
 """The share of samples that are copies of the support images."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from metagen.core.metric import Metric, Outcome
-from metagen.errors import MetagenError
 from metagen.metrics.memorisation import nearest
+from metagen.ranges import checked
 
 
 class Copies(Metric):
@@ -35,9 +38,8 @@ class Copies(Metric):
     better = "lower"
     needs_samples = True
 
-    def __init__(self, quantile: float = 0.05) -> None:
-        if not 0 < quantile < 1:
-            raise MetagenError(f"metrics.copies.quantile={quantile}: expected a share between 0 and 1")
+    @checked
+    def __init__(self, quantile: Annotated[float, Gt(0), Lt(1)] = 0.05) -> None:
         self.quantile = quantile
 
     def measure(self, outcome: Outcome) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from metagen.metrics.features import FeatureMetric
+from metagen.ranges import checked
 
 
 class Fid(FeatureMetric):
@@ -29,6 +30,7 @@ class Fid(FeatureMetric):
     words = "distance of new from real images, as two Gaussians of the judge's features"
     better = "lower"
 
+    @checked
     def __init__(self, images: Literal["samples", "real"] = "samples") -> None:
         super().__init__(images)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from metagen.metrics.features import FeatureMetric
+from metagen.ranges import checked
 
 
 class Kid(FeatureMetric):
@@ -33,6 +34,7 @@ class Kid(FeatureMetric):
     words = "distance of new from real images: maximum mean discrepancy of the judge's features"
     better = "lower"
 
+    @checked
     def __init__(self, images: Literal["samples", "real"] = "samples") -> None:
         super().__init__(images)
 

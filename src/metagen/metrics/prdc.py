@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from metagen.core.metric import Outcome
-from metagen.errors import MetagenError
 from metagen.metrics.features import FeatureMetric, halves
+from metagen.ranges import Width, checked
 
 
 class Prdc(FeatureMetric):
@@ -44,10 +44,9 @@ class Prdc(FeatureMetric):
 
     sources = ("samples", "real", "relative")
 
-    def __init__(self, k: int = 5, images: Literal["samples", "real", "relative"] = "samples") -> None:
+    @checked
+    def __init__(self, k: Width = 5, images: Literal["samples", "real", "relative"] = "samples") -> None:
         super().__init__(images)
-        if k < 1:
-            raise MetagenError(f"metrics.{self.name}.k={k}: expected the rank of a neighbour, 1 or more")
         self.k, self.least = k, k + 1
         self.whole = 100
         if images == "relative":

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from metagen.core.metric import Metric, Outcome
-from metagen.errors import MetagenError
+from metagen.ranges import checked
 
 
 class Recognised(Metric):
@@ -30,9 +30,8 @@ class Recognised(Metric):
     needs_judge = True
     needs_samples = True
 
+    @checked
     def __init__(self, among: Literal["all", "episode"] = "all") -> None:
-        if among not in ("all", "episode"):
-            raise MetagenError(f"metrics.recognised.among must be all or episode, not {among!r}")
         self.among = among
 
     def measure(self, outcome: Outcome) -> Tensor:

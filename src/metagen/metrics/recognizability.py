@@ -15,6 +15,7 @@ from metagen.core.metric import Metric, Outcome
 from metagen.errors import MetagenError
 from metagen.metrics.features import Extractor
 from metagen.metrics.of_images import OfImages
+from metagen.ranges import checked
 
 
 class Recognizability(OfImages):
@@ -36,14 +37,13 @@ class Recognizability(OfImages):
     unit = "%"
     needs_judge = True
 
+    @checked
     def __init__(
         self,
         images: Literal["samples", "real"] = "samples",
         prototype: Literal["unseen", "support"] = "unseen",
     ) -> None:
         super().__init__(images)
-        if prototype not in ("unseen", "support"):
-            raise MetagenError(f"metrics.{self.name}.prototype={prototype}: expected unseen or support")
         self.needs_samples = images == "samples"
         self.seen = prototype == "support"
 

@@ -21,8 +21,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from metagen.core.metric import Outcome, PooledMetric
-from metagen.errors import MetagenError
 from metagen.metrics.of_images import OfImages
+from metagen.ranges import PositiveFloat, PositiveInt, Seed, Width, checked
 
 
 class Pairs(NamedTuple):
@@ -59,21 +59,19 @@ class ToldApart(OfImages, PooledMetric):
     unit = "%"
     better = "lower"
 
+    @checked
     def __init__(
         self,
         images: Literal["samples", "real"] = "samples",
-        steps: int = 400,
-        batch: int = 64,
-        width: int = 32,
-        lr: float = 4e-3,
+        steps: PositiveInt = 400,
+        batch: PositiveInt = 64,
+        width: Width = 32,
+        lr: PositiveFloat = 4e-3,
         black_and_white: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(images)
         self.needs_samples = images == "samples"
-        for name, value in {"steps": steps, "batch": batch, "width": width, "lr": lr}.items():
-            if not value > 0:
-                raise MetagenError(f"metrics.{self.name}.{name}={value}: expected a positive number")
         self.steps, self.batch, self.width, self.lr = steps, batch, width, lr
         self.black_and_white, self.seed = black_and_white, seed
 

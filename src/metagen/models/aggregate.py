@@ -5,6 +5,7 @@ import math
 from torch import Tensor, nn
 
 from metagen.errors import MetagenError
+from metagen.ranges import Width, checked
 
 
 class Mean(nn.Module):
@@ -33,9 +34,10 @@ class Attention(nn.Module):
         size: d, length of a head's query and keys.
     """
 
-    def __init__(self, row: int, heads: int = 4, size: int = 32) -> None:
+    @checked
+    def __init__(self, row: int, heads: Width = 4, size: Width = 32) -> None:
         super().__init__()
-        if heads < 1 or row % heads:
+        if row % heads:
             raise MetagenError(
                 f"model.aggregate.heads={heads}: expected a divisor of the row's {row} numbers"
             )

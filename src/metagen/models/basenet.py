@@ -1,11 +1,14 @@
 """The classic small network for MNIST."""
 
+from typing import Annotated
+
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.model import Classifier
-from metagen.errors import MetagenError
 from metagen.models.layers import Conv2d, MaxPool2d
 from metagen.models.sizes import check_colours, poolings
+from metagen.ranges import Channels, Width, checked
 
 
 class BaseNet(Classifier):
@@ -20,10 +23,15 @@ class BaseNet(Classifier):
         hidden: units of the fully connected layer.
     """
 
-    def __init__(self, ways: int = 10, size: int = 28, channels: int = 1, hidden: int = 512) -> None:
+    @checked
+    def __init__(
+        self,
+        ways: Width = 10,
+        size: Annotated[int, Ge(4), Le(1024)] = 28,
+        channels: Channels = 1,
+        hidden: Width = 512,
+    ) -> None:
         super().__init__()
-        if size < 4:
-            raise MetagenError(f"model.size={size}: BaseNet pools twice, give 4 or more")
         check_colours(channels, "channels")
         times, self.colours = poolings(size), channels
         deeper = [(Conv2d(64, 64, 3, padding=1), nn.ReLU(), MaxPool2d(2)) for _ in range(times - 2)]

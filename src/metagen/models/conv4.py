@@ -1,15 +1,16 @@
 """The standard backbone of few-shot classification."""
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.model import Classifier
-from metagen.errors import MetagenError
 from metagen.models.layers import BatchStatNorm, Conv2d, MaxPool2d
 from metagen.models.sizes import check_colours
+from metagen.ranges import Channels, Width, checked
 
 
 class Conv4(Classifier):
@@ -31,18 +32,17 @@ class Conv4(Classifier):
     # Batch statistics spread the rounding of one image: cosines of the gradient down to 0.9 were measured.
     lowers = "none"
 
+    @checked
     def __init__(
         self,
-        ways: int = 5,
-        size: int = 28,
-        channels: int = 1,
-        filters: int = 64,
+        ways: Width = 5,
+        size: Annotated[int, Ge(16), Le(1024)] = 28,
+        channels: Channels = 1,
+        filters: Width = 64,
         pool: bool = True,
         transductive: bool = True,
     ) -> None:
         super().__init__()
-        if size < 16:
-            raise MetagenError(f"model.size={size}: Conv4 halves its maps four times, give at least 16")
         check_colours(channels, "channels")
         self.transductive, self.colours = transductive, channels
         self.body = nn.ModuleList(_Block(*pair, pool) for pair in pairwise([channels] + [filters] * 4))

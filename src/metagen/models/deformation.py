@@ -1,9 +1,10 @@
 """One drawing, drawn again by another hand: a deformation of it from a learned density, then another pen."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.episode import Params, Shots
@@ -13,6 +14,18 @@ from metagen.functional import rng
 from metagen.models.critic import Critic
 from metagen.models.pen import Pen, VectorField
 from metagen.models.registration import Deformation, Guess, strided
+from metagen.ranges import (
+    Channels,
+    Decay,
+    Finite,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SideBy4,
+    Width,
+    checked,
+)
 
 GUESSED = 0.1
 """Weight of the distance between the guess and what descent made of it."""
@@ -54,28 +67,29 @@ class Deformed(Generator):
     loss_unit = "sum of the errors of registration, deformation and pen"
     memory: Tensor
 
+    @checked
     def __init__(
         self,
-        size: int = 28,
-        colours: int = 1,
-        points: int = 7,
-        unit: float = 0.03,
-        stiffness: float = 0.3,
-        contrast: float = 12.0,
-        refine_steps: int = 12,
-        refine_rate: float = 0.3,
-        least_likeness: float = 0.75,
-        features: int = 256,
-        channels: int = 48,
-        hidden: int = 256,
-        sample_steps: int = 12,
-        spread: float = 1.0,
-        noise: float = 1.0,
-        start: float = 0.0,
+        size: SideBy4 = 28,
+        colours: Channels = 1,
+        points: Annotated[int, Ge(4), Le(1024)] = 7,
+        unit: PositiveFloat = 0.03,
+        stiffness: NonNegativeFloat = 0.3,
+        contrast: NonNegativeFloat = 12.0,
+        refine_steps: NonNegativeInt = 12,
+        refine_rate: PositiveFloat = 0.3,
+        least_likeness: Finite = 0.75,
+        features: Width = 256,
+        channels: Width = 48,
+        hidden: Width = 256,
+        sample_steps: PositiveInt = 12,
+        spread: NonNegativeFloat = 1.0,
+        noise: NonNegativeFloat = 1.0,
+        start: Decay = 0.0,
         pen: bool = True,
         redrawn: bool = True,
-        candidates: int = 1,
-        selection: float = 1.0,
+        candidates: PositiveInt = 1,
+        selection: NonNegativeFloat = 1.0,
         learn: Literal["flows", "critic"] = "flows",
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
@@ -110,15 +124,6 @@ class Deformed(Generator):
         super().__init__()
         if learn not in ("flows", "critic"):
             raise MetagenError(f"model.learn={learn}: expected flows or critic")
-        if not 0 <= start < 1:
-            raise MetagenError(f"model.start={start}: expected a time from 0 to below 1")
-        _check(
-            size, points, {"colours": colours, "features": features, "channels": channels, "hidden": hidden,
-                           "sample_steps": sample_steps, "candidates": candidates, "unit": unit,
-                           "refine_rate": refine_rate},
-            {"stiffness": stiffness, "contrast": contrast, "refine_steps": refine_steps, "spread": spread,
-             "noise": noise, "selection": selection},
-        )  # fmt: skip
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
         self.noise, self.start = noise, start
@@ -238,16 +243,3 @@ class Deformed(Generator):
         xt = torch.lerp(e, 2 * b - 1, t[:, None, None, None])
         logits = self.pen(xt, t, c, features)
         return F.binary_cross_entropy_with_logits(logits, b, reduction="none").mean((1, 2, 3))
-
-
-def _check(size: int, points: int, positive: dict[str, float], others: dict[str, float]) -> None:
-    if size < 4 or size % 4:
-        raise MetagenError(f"model.size={size}: expected a multiple of 4, to be halved twice")
-    if points < 4:
-        raise MetagenError(f"model.points={points}: expected 4 or more, as cubic splines have")
-    for name, value in positive.items():
-        if not value > 0:
-            raise MetagenError(f"model.{name}={value}: expected a positive number")
-    for name, value in others.items():
-        if not value >= 0:
-            raise MetagenError(f"model.{name}={value}: expected a number of 0 or more")

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.episode import Shots
@@ -15,6 +16,7 @@ from metagen.models.aggregate import Mean
 from metagen.models.blocks import Film, SelfAttention, SetEncoder, SetGenerator
 from metagen.models.layers import Conv2d, ConvTranspose2d
 from metagen.models.sizes import check_colours, halvings
+from metagen.ranges import WIDE, Colours, Decay, NonNegativeFloat, PositiveInt, SideBy4, Width, checked
 
 Field = Callable[[Tensor, float], Tensor]
 """v(x, t): states (B, ...) and a time to their velocities (B, ...)."""
@@ -43,20 +45,21 @@ class Flow(SetGenerator):
     head: ClassVar[tuple[str, ...]] = ("context", "net.pixels.*")
     loss_unit = "squared error"
 
+    @checked
     def __init__(
         self,
-        size: int = 28,
-        maps: int = 12,
-        features: int = 64,
-        channels: int = 32,
-        hidden: int = 256,
-        context_dropout: float = 0.1,
-        guidance: float = 1.5,
-        sample_steps: int = 10,
+        size: SideBy4 = 28,
+        maps: Width = 12,
+        features: Width = 64,
+        channels: Annotated[int, Ge(2), Le(WIDE)] = 32,
+        hidden: Width = 256,
+        context_dropout: Decay = 0.1,
+        guidance: NonNegativeFloat = 1.5,
+        sample_steps: PositiveInt = 10,
         solver: Solver | None = None,
         aggregate: Callable[[int], nn.Module] = Mean,
-        colours: int = 1,
-        heads: int = 0,
+        colours: Colours = 1,
+        heads: Annotated[int, Ge(0), Le(WIDE)] = 0,
     ) -> None:
         """Build the model for images of ``colours`` x size x size.
 
@@ -78,8 +81,7 @@ class Flow(SetGenerator):
             MetagenError: an argument is out of its range.
         """
         super().__init__()
-        counts = {"maps": maps, "features": features, "hidden": hidden, "sample_steps": sample_steps}
-        _check(channels, counts, context_dropout, guidance, heads)
+        _check(channels, context_dropout, guidance, heads)
         check_colours(colours)
         times, self.colours, self.image = halvings(size, "Flow"), colours, (colours, size, size)
         self.context_dropout, self.guidance = context_dropout, guidance
@@ -289,18 +291,9 @@ def _dequantise(x: Tensor, key: Tensor) -> Tensor:
     return (255 * x + rng.uniform(key, tuple(x.shape), x.dtype)) / 128 - 1
 
 
-def _check(channels: int, counts: dict[str, int], dropout: float, guidance: float, heads: int) -> None:
-    if channels < 2:
-        raise MetagenError(f"model.channels={channels}: expected a number of 2 or more")
-    for name, value in counts.items():
-        if value < 1:
-            raise MetagenError(f"model.{name}={value}: expected a number of 1 or more")
-    if heads < 0 or (heads and 2 * channels % heads):
+def _check(channels: int, dropout: float, guidance: float, heads: int) -> None:
+    if heads and 2 * channels % heads:
         raise MetagenError(f"model.heads={heads}: expected 0 or a divisor of 2 model.channels={2 * channels}")
-    if not 0 <= dropout < 1:
-        raise MetagenError(f"model.context_dropout={dropout}: expected a probability below 1")
-    if not guidance >= 0:
-        raise MetagenError(f"model.guidance={guidance}: expected a number of 0 or more")
     if guidance != 1 and not dropout:
         raise MetagenError(
             f"model.guidance={guidance} needs a null row that was trained: set model.context_dropout=0.1, "

@@ -1,20 +1,21 @@
 """A Wasserstein GAN whose two players are trained by the gradient of one scalar."""
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, MultipleOf
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metagen.core.episode import Params, Shots
 from metagen.core.model import Generator
-from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import gradient
 from metagen.models.layers import Conv2d, ConvTranspose2d, GroupNorm
-from metagen.models.sizes import check_colours, halvings
+from metagen.models.sizes import halvings
+from metagen.ranges import WIDE, Colours, NonNegativeFloat, SideBy4, Width, checked
 
 
 class GAN(Generator):
@@ -41,15 +42,16 @@ class GAN(Generator):
     loss_unit = "critic's score"
     surrogate: ClassVar[bool] = True
 
+    @checked
     def __init__(
         self,
-        size: int = 28,
-        features: int = 32,
-        latent: int = 32,
-        channels: int = 32,
-        hidden: int = 128,
-        gp_weight: float = 10.0,
-        colours: int = 1,
+        size: SideBy4 = 28,
+        features: Annotated[int, Ge(2), Le(WIDE), MultipleOf(2)] = 32,
+        latent: Width = 32,
+        channels: Width = 32,
+        hidden: Width = 128,
+        gp_weight: NonNegativeFloat = 10.0,
+        colours: Colours = 1,
     ) -> None:
         """Build both nets for images of ``colours`` x ``size`` x ``size``.
 
@@ -66,8 +68,6 @@ class GAN(Generator):
             MetagenError: an argument is out of range.
         """
         super().__init__()
-        _check(gp_weight, features=features, latent=latent, channels=channels, hidden=hidden)
-        check_colours(colours)
         self.latent, self.gp_weight, self.colours = latent, gp_weight, colours
         times = halvings(size, "GAN")
         self.context = nn.Parameter(torch.zeros(1, features))
@@ -198,14 +198,3 @@ class _LayerNorm(nn.Module):
         var, mean = torch.var_mean(x, (1, 2, 3), correction=0, keepdim=True)
         scale = torch.rsqrt(var + self.eps) * self.weight[:, None, None]
         return (x - mean) * scale + self.bias[:, None, None]
-
-
-def _check(gp_weight: float, features: int, **widths: int) -> None:
-    """Refuse what no net can be built of."""
-    if features < 2 or features % 2:
-        raise MetagenError(f"model.features={features}: expected an even number, half for each player of GAN")
-    if gp_weight < 0:
-        raise MetagenError(f"model.gp_weight={gp_weight}: expected a weight of 0 or more, such as 10")
-    for name, value in widths.items():
-        if value < 1:
-            raise MetagenError(f"GAN needs {name} >= 1 but got {value}")

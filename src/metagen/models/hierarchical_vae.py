@@ -1,9 +1,10 @@
 """A variational autoencoder with several layers of z, each with a context of its own from attention."""
 
 import math
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.episode import Params, Shots
@@ -14,6 +15,7 @@ from metagen.models.blocks import Film, Gaussian, divergence, down, flat, gaussi
 from metagen.models.layers import Conv2d, ConvTranspose2d
 from metagen.models.pixel_likelihood import pixel_likelihood
 from metagen.models.sizes import check_colours, halvings
+from metagen.ranges import Colours, SideBy4, Width, checked
 
 
 class Draw(NamedTuple):
@@ -49,18 +51,19 @@ class HierarchicalVAE(Generator):
     likelihood = "bound"
     encoder: ClassVar[tuple[str, ...]] = ("set_encoder.*",)
 
+    @checked
     def __init__(
         self,
-        levels: int = 2,
-        maps: int = 8,
-        features: int = 64,
-        latent: int = 16,
-        latent_maps: int = 4,
-        channels: int = 32,
-        hidden: int = 256,
-        heads: int = 4,
-        size: int = 28,
-        colours: int = 1,
+        levels: Annotated[int, Ge(1), Le(100)] = 2,
+        maps: Width = 8,
+        features: Width = 64,
+        latent: Width = 16,
+        latent_maps: Width = 4,
+        channels: Width = 32,
+        hidden: Width = 256,
+        heads: Width = 4,
+        size: SideBy4 = 28,
+        colours: Colours = 1,
         pixels: Literal["bernoulli", "logistic"] | None = None,
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
@@ -82,11 +85,6 @@ class HierarchicalVAE(Generator):
             MetagenError: an argument is not positive, or ``heads`` no common divisor.
         """
         super().__init__()
-        sizes = {"levels": levels, "maps": maps, "features": features, "latent": latent}
-        sizes |= {"latent_maps": latent_maps, "channels": channels, "hidden": hidden, "heads": heads}
-        for name, value in sizes.items():
-            if value < 1:
-                raise MetagenError(f"model.{name}={value}: expected a number of 1 or more")
         if maps % heads or features % heads:
             raise MetagenError(
                 f"model.heads={heads}: expected a common divisor of model.maps={maps} and "

@@ -2,16 +2,18 @@
 
 import math
 from types import SimpleNamespace
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.episode import Shots
 from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.ranges import Colours, PositiveInt, Side, Width, checked
 
 ABOVE, ASIDE = 3, 2
 """A patch is embedded by the known patches of the 3 rows above it, 2 to either side, and 2 to its left."""
@@ -46,17 +48,18 @@ class PixelTransformer(Generator):
     pixels = SimpleNamespace(name="black and white")
     memory: Tensor
 
+    @checked
     def __init__(
         self,
-        size: int = 28,
-        patch: tuple[int, int] = (2, 4),
-        width: int = 128,
-        layers: int = 4,
-        heads: int = 4,
-        features: int = 64,
+        size: Side = 28,
+        patch: tuple[Side, Side] = (2, 4),
+        width: Width = 128,
+        layers: Annotated[int, Ge(1), Le(1000)] = 4,
+        heads: Width = 4,
+        features: Width = 64,
         second_order: bool = True,
-        colours: int = 1,
-        longest: int = 256,
+        colours: Colours = 1,
+        longest: PositiveInt = 256,
     ) -> None:
         """Build the model for black and white images of 1 x ``size`` x ``size``.
 
@@ -78,7 +81,7 @@ class PixelTransformer(Generator):
             MetagenError: sizes do not divide each other, or are not positive; images in colour, or too large.
         """
         super().__init__()
-        high, wide = _checked(size, patch, width, layers, heads, features)
+        high, wide = _fitting(size, patch, width, heads)
         _check_images(size, high * wide, colours, longest)
         self.patch, self.grid = (high, wide), (size // high, size // wide)
         self.bits, self.length, self.second_order = high * wide, self.grid[0] * self.grid[1], second_order
@@ -286,14 +289,8 @@ def _check_images(size: int, bits: int, colours: int, longest: int) -> None:
         )
 
 
-def _checked(
-    size: int, patch: tuple[int, int], width: int, layers: int, heads: int, features: int
-) -> tuple[int, int]:
-    sizes = {"size": size, "width": width, "layers": layers, "heads": heads, "features": features}
-    for name, value in sizes.items():
-        if value < 1:
-            raise MetagenError(f"model.{name}={value}: expected 1 or more")
-    if len(patch) != 2 or any(side < 1 or size % side for side in patch) or math.prod(patch) > MOST_BITS:
+def _fitting(size: int, patch: tuple[int, int], width: int, heads: int) -> tuple[int, int]:
+    if any(size % side for side in patch) or math.prod(patch) > MOST_BITS:
         raise MetagenError(
             f"model.patch={list(patch)}: expected two divisors of model.size={size} with a product of "
             f"at most {MOST_BITS}, such as [2, 4]"

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from metagen.core.episode import Shots
-from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.aggregate import Mean
 from metagen.models.blocks import (
@@ -27,6 +27,7 @@ from metagen.models.blocks import (
 from metagen.models.layers import Conv2d, ConvTranspose2d
 from metagen.models.pixel_likelihood import pixel_likelihood
 from metagen.models.sizes import check_colours, halvings
+from metagen.ranges import WIDE, Colours, SideBy4, Width, checked
 
 
 class VAE(SetGenerator):
@@ -51,16 +52,17 @@ class VAE(SetGenerator):
     head: ClassVar[tuple[str, ...]] = ("context", "decoder.pixels.*")
     likelihood = "bound"
 
+    @checked
     def __init__(
         self,
-        maps: int = 12,
-        features: int = 64,
-        latent: int = 32,
-        channels: int = 32,
-        hidden: int = 256,
+        maps: Width = 12,
+        features: Width = 64,
+        latent: Width = 32,
+        channels: Annotated[int, Ge(2), Le(WIDE)] = 32,
+        hidden: Width = 256,
         aggregate: Callable[[int], nn.Module] = Mean,
-        size: int = 28,
-        colours: int = 1,
+        size: SideBy4 = 28,
+        colours: Colours = 1,
         pixels: Literal["bernoulli", "logistic"] | None = None,
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
@@ -80,10 +82,6 @@ class VAE(SetGenerator):
             MetagenError: an argument is not positive, or ``size`` or ``colours`` does not fit.
         """
         super().__init__()
-        sizes = {"maps": maps, "features": features, "latent": latent, "channels": channels, "hidden": hidden}
-        for name, value in sizes.items():
-            if value < 1:
-                raise MetagenError(f"VAE needs {name} >= 1 but got {value}")
         check_colours(colours)
         self.latent, self.colours, self.pixels = latent, colours, pixel_likelihood(pixels, colours)
         times = halvings(size, "VAE")

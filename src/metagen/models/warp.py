@@ -12,6 +12,7 @@ from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.resample import ENLARGED, affine, sharply
 from metagen.models.sizes import check_colours
+from metagen.ranges import Colours, NonNegativeFloat, Side, checked
 
 STRENGTHS = ("turn", "shear", "scale", "shift")
 
@@ -34,13 +35,14 @@ class Warp(Generator):
     memory: Tensor
     spread: Tensor
 
+    @checked
     def __init__(
         self,
-        size: int,
-        deviations: Mapping[str, float],
-        strength: float = 1.0,
-        contrast: float | None = None,
-        colours: int = 1,
+        size: Side,
+        deviations: Mapping[str, NonNegativeFloat],
+        strength: NonNegativeFloat = 1.0,
+        contrast: NonNegativeFloat | None = None,
+        colours: Colours = 1,
     ) -> None:
         """Build the control for images of ``colours`` x ``size`` x ``size``.
 
@@ -60,12 +62,6 @@ class Warp(Generator):
         if set(deviations) != set(STRENGTHS):
             raise MetagenError(f"model.deviations has {sorted(deviations)}: expected {sorted(STRENGTHS)}")
         contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
-        named = {f"deviations.{name}": value for name, value in deviations.items()}
-        for name, value in {**named, "strength": strength, "contrast": contrast}.items():
-            if not value >= 0:
-                raise MetagenError(f"model.{name}={value}: expected a number of 0 or more")
-        if size < 1:
-            raise MetagenError(f"model.size={size}: expected 1 or more")
         turn, shear, scale, shift = (strength * deviations[name] for name in STRENGTHS)
         check_colours(colours)
         self.size, self.contrast, self.colours = size, contrast, colours

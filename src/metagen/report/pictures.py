@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from metagen.console import printable
 from metagen.files import write_png
 
 MAX_ROWS = 20
@@ -21,6 +22,9 @@ TILE = 56  # pixels on the screen, about
 INK, GREY, RED, PAPER = (30, 30, 30), (110, 110, 110), (214, 39, 40), (255, 255, 255)
 
 Path = str | os.PathLike[str]
+
+
+matplotlib.rcParams["text.parse_math"] = False  # a $ in a name begins no formula
 
 
 def samples_grid(support: np.ndarray, samples: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -60,6 +64,7 @@ def _grid(
     scale = max(1, round(TILE / sides[1]))
     h, w = (scale * n for n in sides)
     font, small = _font(15), _font(11)
+    classes = [printable(name) for name in classes]  # a line feed has no place beside a row
     names = [_short(name, 24) for name in classes]
     caption = 16 if any(taken is not None for *_, taken in parts) else 0
     left = 16 + max(int(font.getlength(name)) for name in names[:rows]) + 14

@@ -19,6 +19,7 @@ from metagen.config.saved import saved_config
 from metagen.config.saved import saved_overrides as overrides_in
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
+from metagen.files import expanded
 from metagen.reading import read_yaml
 from metagen.runs.places import located
 from metagen.runs.run import Kind, Run, check_hydra
@@ -267,7 +268,7 @@ def _settle(config: Config, start: bool) -> dict[str, tuple[Any, Any]]:
         node = config.get(name)
         for key, here in (("root", DATA), ("cache", None)):
             path = node.get(key) if isinstance(node, dict) else None
-            if isinstance(path, str) and "${" not in path and not Path(path).expanduser().exists():
+            if isinstance(path, str) and "${" not in path and not expanded(path).exists():
                 assert isinstance(node, dict)
                 node[key] = here
                 moved[f"{name}.{key}"] = (path, here or "the default")

@@ -172,7 +172,7 @@ class Run:
                 root.setLevel(min(level, logging.INFO))
             else:
                 whole = with_output_dir(self.whole, self.folder)
-                configure_log(whole.hydra.job_logging, whole.hydra.verbose)
+                configure_log(_complete(whole.hydra.job_logging), whole.hydra.verbose)  # type: ignore[arg-type]
             yield
         finally:
             for handler in [one for one in root.handlers if one not in before]:
@@ -181,6 +181,19 @@ class Run:
             for handler in [one for one in before if one not in root.handlers]:
                 root.addHandler(handler)
             root.setLevel(level)
+
+
+def _complete(logging_config: DictConfig | None) -> DictConfig | None:
+    """Return how to log without handlers that ``hydra/job_logging=none`` and such leave incomplete."""
+    if logging_config is None:
+        return None
+    node = logging_config.copy()
+    with read_write(node), open_dict(node):
+        handlers = {name: one for name, one in (node.get("handlers") or {}).items() if one.get("class")}
+        node.handlers = handlers
+        if node.get("root") is not None:
+            node.root.handlers = [name for name in node.root.get("handlers") or [] if name in handlers]
+    return node
 
 
 class HeldBack(logging.handlers.MemoryHandler):

@@ -19,6 +19,7 @@ from metagen.errors import MetagenError
 from metagen.files import write_bytes
 from metagen.reading import opened
 from metagen.training import signals
+from metagen.training.saved_state import ShapeError, check_shape, check_state
 from metagen.training.weights import unpacked
 
 log = logging.getLogger(__name__)
@@ -204,7 +205,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             _check_archive(file)
             file.seek(0)
             saved = torch.load(file, map_location="cpu", weights_only=True)
-        _check_shape(saved, SHAPE)
+        check_shape(saved, SHAPE)
         return saved
     except FileNotFoundError as error:
         raise MetagenError(
@@ -213,7 +214,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise MetagenError(f"{path} cannot be read ({error.strerror or error}): check the file") from error
     except Exception as error:
-        why = type(error).__name__ + (f": {error}" if isinstance(error, _ShapeError) else "")
+        why = type(error).__name__ + (f": {error}" if isinstance(error, ShapeError) else "")
         raise DamagedError(
             f"{path} is no readable checkpoint ({why}): {_way_out(Path(path))}", why
         ) from error
@@ -229,43 +230,20 @@ def _way_out(path: Path) -> str:
     return f"metagen train --resume {run} goes on from {LAST}"
 
 
-class _ShapeError(ValueError):
-    """What is missing in a checkpoint, or of another type."""
-
-
 SHAPE: dict[str, Any] = {"state_dict": {}, "global_step": int}
 """What of a checkpoint its weights need: the type of every key, of a dict its keys'."""
-TO_GO_ON: dict[str, Any] = {
-    "epoch": int, "pytorch-lightning_version": str, "optimizer_states": list, "lr_schedulers": list,
-    "callbacks": {}, "loops": {"fit_loop": {"state_dict": {}, "epoch_loop.state_dict": {}}},
-}  # fmt: skip
-"""What else is needed to go on."""
 
 
-def _check_shape(value: Any, shape: Any, name: str = "") -> None:
-    kind = dict if isinstance(shape, dict) else shape
-    if not isinstance(value, kind):
-        raise _ShapeError(f"{name or 'it'} is no {kind.__name__}")
-    for key, inner in shape.items() if isinstance(shape, dict) else ():
-        if key not in value:
-            raise _ShapeError(f"{name or 'it'} has no {key}")
-        _check_shape(value[key], inner, key)
-    if name == "state_dict" and not all(isinstance(tensor, torch.Tensor) for tensor in value.values()):
-        raise _ShapeError("state_dict holds something else than tensors")
-
-
-def _resumable(path: Path) -> int:
+def _resumable(path: Path, module: L.LightningModule | None) -> int:
     """Return the steps of a checkpoint from which training can go on.
 
     Raises:
-        DamagedError: it is not whole.
+        DamagedError: it is not whole, or of another optimizer than that of ``module``.
     """
     saved = read_checkpoint(path)
     try:
-        _check_shape(saved, TO_GO_ON)
-        for one in saved["optimizer_states"]:
-            _check_shape(one, {"state": {}, "param_groups": list}, "optimizer_states")
-    except _ShapeError as error:
+        check_state(saved, module)
+    except ShapeError as error:
         raise DamagedError(f"{path} is no whole checkpoint ({error}): train again", str(error)) from error
     return int(saved["global_step"])
 
@@ -280,17 +258,18 @@ def _check_archive(file: IO[bytes]) -> None:
             raise zipfile.BadZipFile(damaged)
 
 
-def newest(folder: Path) -> tuple[Path, int] | tuple[None, None]:
+def newest(folder: Path, module: L.LightningModule | None = None) -> tuple[Path, int] | tuple[None, None]:
     """Return the checkpoint in ``folder`` with the most steps and their number, or Nones where there is none.
 
-    One that cannot be read is put aside, as ``NAME.unreadable``, with a warning.
+    One that cannot be read, or whose optimizer is not that of ``module``, is put aside, as
+    ``NAME.unreadable``, with a warning.
     """
     found: list[tuple[int, Path]] = []
     for path in (folder / name for name in (LAST, PREVIOUS, BEST)):
         if not path.is_file():
             continue
         try:
-            found.append((_resumable(path), path))
+            found.append((_resumable(path, module), path))
         except DamagedError as error:
             aside = path.with_name(f"{path.name}.unreadable")
             log.warning(

@@ -14,8 +14,14 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, UsageError
 from metagen.variables import RANKS
+
+NUMBERS = (
+    "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "WORLD_SIZE", "RANK", "LOCAL_RANK",
+    "NODE_RANK", "MASTER_PORT",
+)  # fmt: skip
+"""Variables by which SLURM and torchrun number ranks."""
 
 
 class TaskParallel(DDPStrategy):
@@ -116,6 +122,18 @@ def first() -> bool:
     if started_elsewhere():
         return _number("RANK", _number("SLURM_PROCID", 0)) == 0
     return _number("NODE_RANK", 0) == 0
+
+
+def check_environment() -> None:
+    """Refuse numbers of ranks in the environment that are none; Lightning reads them, too.
+
+    Raises:
+        UsageError: one is no whole number.
+    """
+    for variable in NUMBERS:
+        text = os.environ.get(variable, "0")
+        if not text.isdigit():
+            raise UsageError(f"{variable}={text}: expected a number; unset it, or start by srun or torchrun")
 
 
 def _number(variable: str, usual: int) -> int:

@@ -7,7 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from metagen.config.pruners import PRUNER, make_pruner
-from metagen.errors import TrialPrunedError
+from metagen.errors import MetagenError, TrialPrunedError
 from metagen.variables import TRIAL
 
 
@@ -44,6 +44,18 @@ class Pruning(Callback):
 
 
 def pruning() -> list[Callback]:
-    """Return the callback where this process runs a trial of a study that prunes."""
+    """Return the callback where this process runs a trial of a study that prunes.
+
+    Raises:
+        MetagenError: the environment names a trial that there is not.
+    """
     number, _, storage = os.environ.get(TRIAL, "").partition(":")
-    return [Pruning(storage, int(number))] if storage else []
+    if not storage:
+        return []
+    try:
+        return [Pruning(storage, int(number))]
+    except Exception as error:  # whatever optuna and its database say
+        reason = " ".join(str(error).split())[:200]
+        raise MetagenError(
+            f"{TRIAL}={number}:{storage}: no trial of a study ({reason}); unset it, or start the sweep again"
+        ) from error

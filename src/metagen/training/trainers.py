@@ -41,6 +41,7 @@ class Trainers:
             check_places(one, name)
         check_loggers(self.loggers)
         make_callbacks(self.callbacks)
+        parallel.check_environment()
         parallel.check_accelerator(self.node)
         self.ranks = parallel.ranks(self.node)
 

@@ -1,0 +1,75 @@
+"""One small step of a run on made-up images, before its data are loaded: does all of it go together?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metagen.core.episode import Episode, Shots
+from metagen.errors import MetagenError, UsageError
+from metagen.functional import rng
+from metagen.training.module import Experiment
+
+WAYS = 2
+"""Classes of a generator, which takes any number; an image of each to learn from, one to be judged by."""
+
+
+def rehearse(experiment: Experiment, task: Mapping[str, Any], image: tuple[int, int, int]) -> None:
+    """Take the gradient of the meta-loss of one task after one inner step, or its loss where none is taken.
+
+    Args:
+        experiment: to try it out; it is not to be trained afterwards.
+        task: its configuration.
+        image: (C, H, W) of the data.
+
+    Raises:
+        UsageError: a part does not take what another one gives.
+    """
+    episode = _episode(task, image)
+    experiment.learner.steps = min(experiment.learner.steps, 1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if experiment.learner.meta_trained:
+                _gradient(experiment, episode)
+            else:
+                _adaptation(experiment, episode)
+    except MetagenError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(
+            f"a first step on {' x '.join(map(str, image))} images fails ({reason}): model and learner take "
+            f"others, or do not go together; see data.size, model.* and learner.*"
+        ) from error
+
+
+def _adaptation(experiment: Experiment, episode: Episode) -> None:
+    learner, objective = experiment.learner, experiment.objective
+    params, steps = objective.params(), min(learner.test_steps, 1)
+
+    def loss(one: Episode) -> Tensor:
+        return objective.query_loss(learner.adapt(objective, params, one.support, steps), one)
+
+    with torch.no_grad():
+        experiment.over(loss)(episode)
+
+
+def _gradient(experiment: Experiment, episode: Episode) -> None:
+    loss = experiment.meta_loss(episode)
+    leaves = [p for p in experiment.parameters() if p.requires_grad]
+    if loss.requires_grad and leaves:
+        torch.autograd.grad(loss, leaves, allow_unused=True)
+
+
+def _episode(task: Mapping[str, Any], image: tuple[int, int, int]) -> Episode:
+    """Return one task with as few images as can be."""
+    few_shot = "shots" in task
+    ways = min(task["ways"], WAYS) if task.get("kind") == "generate" else task["ways"] if few_shot else 1
+    shots, queries = (1, 1) if few_shot else (0, 2)
+    x = rng.uniform(rng.key(0), (1, ways, shots + queries, *image))
+    y = torch.arange(ways)[None, :, None].expand(1, ways, shots + queries)
+    keys = rng.fold_in(rng.key(1), torch.arange(2))
+    support = Shots(x[:, :, :shots], y[:, :, :shots], keys[:1])
+    query = Shots(x[:, :, shots:], y[:, :, shots:], keys[1:])
+    return Episode(support, query, torch.arange(ways)[None])
