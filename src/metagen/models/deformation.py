@@ -13,6 +13,7 @@ from metagen.functional import rng
 from metagen.models.critic import Critic
 from metagen.models.pen import Pen, VectorField
 from metagen.models.registration import Deformation, Guess, strided
+from metagen.models.sizes import check_colours
 
 GUESSED = 0.1
 """Weight of the distance between the guess and what descent made of it."""
@@ -61,7 +62,7 @@ class Deformed(Generator):
         points: int = 7,
         unit: float = 0.03,
         stiffness: float = 0.3,
-        contrast: float = 12.0,
+        contrast: float | None = None,
         refine_steps: int = 12,
         refine_rate: float = 0.3,
         least_likeness: float = 0.75,
@@ -82,11 +83,11 @@ class Deformed(Generator):
 
         Args:
             size: S, a multiple of 4.
-            colours: C.
+            colours: C, 1 or 3; in colour what lies outside an image is its border repeated, else blank.
             points: control points on a side, 4 or more.
             unit: typical displacement of one of them, in half sides.
             stiffness: lambda of the registration's energy.
-            contrast: with which strokes are resampled; 0 for photographs.
+            contrast: with which strokes are resampled; None: 12 of grey images, 0 in colour.
             refine_steps: of the descent that follows the guess.
             refine_rate: its first step, in typical displacements.
             least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
@@ -112,8 +113,10 @@ class Deformed(Generator):
             raise MetagenError(f"model.learn={learn}: expected flows or critic")
         if not 0 <= start < 1:
             raise MetagenError(f"model.start={start}: expected a time from 0 to below 1")
+        check_colours(colours)
+        contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
         _check(
-            size, points, {"colours": colours, "features": features, "channels": channels, "hidden": hidden,
+            size, points, {"features": features, "channels": channels, "hidden": hidden,
                            "sample_steps": sample_steps, "candidates": candidates, "unit": unit,
                            "refine_rate": refine_rate},
             {"stiffness": stiffness, "contrast": contrast, "refine_steps": refine_steps, "spread": spread,
@@ -121,7 +124,7 @@ class Deformed(Generator):
         )  # fmt: skip
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
-        self.noise, self.start = noise, start
+        self.noise, self.start, self.colours = noise, start, colours
         self.candidates, self.selection, self.learn = candidates, selection, learn
         self.deform = Deformation(size, points, unit, stiffness, contrast)
         self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden)
