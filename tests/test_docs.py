@@ -169,7 +169,8 @@ def test_a_key_without_a_comment_is_described_by_the_constructor(tmp_path):
     (tmp_path / "model" / "small.yaml").write_text("_target_: metagen.models.vae.VAE\nlatent: 8\n")
     page = configuration.page(tmp_path)
     assert "| `model.latent` | `8` | a whole number | length of z. |" in page
-    assert "| `model.maps` | (`12`) | a whole number | maps of the coarsest resolution in a row of the table. |" in page
+    said = "maps of the coarsest resolution in a row of the table."
+    assert f"| `model.maps` | (`12`) | a whole number | {said} |" in page
     assert "| `seed` | `0` | a whole number | of all |" in page
 
 

@@ -61,7 +61,7 @@ def test_bad_arguments():
         lambda: Thicken(low=3, high=2),
         lambda: RandomAffine(per="pixel"),
     ):
-        with pytest.raises(MetagenError, match="low=3|turn=-1|per=pixel"):
+        with pytest.raises(MetagenError, match=r"low=3|turn=-1|per=pixel"):
             bad()
 
 

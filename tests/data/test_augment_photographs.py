@@ -90,7 +90,7 @@ def test_no_change_is_none():
     ],
 )
 def test_bad_arguments(bad):
-    with pytest.raises(MetagenError, match="brightness=-1|hue=0.6|p=2|padding=-1|padding=1.5"):
+    with pytest.raises(MetagenError, match=r"brightness=-1|hue=0.6|p=2|padding=-1|padding=1.5"):
         bad()
     with pytest.raises(MetagenError, match="lower it"):
         Crop(12)(images(), KEYS)

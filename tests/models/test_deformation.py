@@ -214,6 +214,7 @@ def test_bad_arguments_and_an_empty_support_are_refused():
         {"channels": 0},
         {"noise": -1.0},
         {"start": 1.0},
+        {"colours": 2},
         {"candidates": 0},
         {"learn": "pen"},
     ):

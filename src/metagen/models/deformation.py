@@ -15,7 +15,7 @@ from metagen.models.critic import Critic
 from metagen.models.pen import Pen, VectorField
 from metagen.models.registration import Deformation, Guess, strided
 from metagen.ranges import (
-    Channels,
+    Colours,
     Decay,
     Finite,
     NonNegativeFloat,
@@ -71,11 +71,11 @@ class Deformed(Generator):
     def __init__(
         self,
         size: SideBy4 = 28,
-        colours: Channels = 1,
+        colours: Colours = 1,
         points: Annotated[int, Ge(4), Le(1024)] = 7,
         unit: PositiveFloat = 0.03,
         stiffness: NonNegativeFloat = 0.3,
-        contrast: NonNegativeFloat = 12.0,
+        contrast: NonNegativeFloat | None = None,
         refine_steps: NonNegativeInt = 12,
         refine_rate: PositiveFloat = 0.3,
         least_likeness: Finite = 0.75,
@@ -96,11 +96,11 @@ class Deformed(Generator):
 
         Args:
             size: S, a multiple of 4.
-            colours: C.
+            colours: C, 1 or 3; in colour what lies outside an image is its border repeated, else blank.
             points: control points on a side, 4 or more.
             unit: typical displacement of one of them, in half sides.
             stiffness: lambda of the registration's energy.
-            contrast: with which strokes are resampled; 0 for photographs.
+            contrast: with which strokes are resampled; None: 12 of grey images, 0 in colour.
             refine_steps: of the descent that follows the guess.
             refine_rate: its first step, in typical displacements.
             least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
@@ -124,9 +124,10 @@ class Deformed(Generator):
         super().__init__()
         if learn not in ("flows", "critic"):
             raise MetagenError(f"model.learn={learn}: expected flows or critic")
+        contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
-        self.noise, self.start = noise, start
+        self.noise, self.start, self.colours = noise, start, colours
         self.candidates, self.selection, self.learn = candidates, selection, learn
         self.deform = Deformation(size, points, unit, stiffness, contrast)
         self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden)

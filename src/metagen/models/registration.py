@@ -56,7 +56,8 @@ class Deformation(nn.Module):
 
     def sharp(self, z: Tensor, images: Tensor) -> Tensor:
         """Return images (B, ., S, S) under z, resampled sharply."""
-        return sharply(images, self._where(z, self.enlarged), self.contrast)
+        outside = "zeros" if images.shape[1] == 1 else "border"
+        return sharply(images, self._where(z, self.enlarged), self.contrast, outside)
 
     def soft(self, z: Tensor, images: Tensor) -> Tensor:
         """Return images (B, ., S, S) under z, bilinearly, which has a derivative."""
