@@ -4,6 +4,7 @@ import fuzz
 import pytest
 from bad_values import Case, bad_values, choices, composed, with_value
 
+from metagen.config.overrides import check_of_hydra
 from metagen.config.schema import check, declarations
 from metagen.config.tree import conf_dir
 from metagen.errors import UsageError
@@ -36,3 +37,10 @@ def test_a_fault_would_be_found():
     assert not fuzz.nonsense(3)
     with pytest.raises(UsageError, match=r"model\.maps=0: expected a whole number from 1 to 65,536"):
         check(with_value(config, Case((), "model.maps", 0)))
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir", "hydra.job.num", "hydra.job.env_set.A",
+                                 "hydra.launcher.jobs", "hydra.sweeper.params.seed", "hydra.verbose",
+                                 "hydra.job_logging.root.level", "hydra.runtime.choices.x"])  # fmt: skip
+def test_keys_that_hydra_has_are_taken(key):
+    check_of_hydra([f"{key}=1", f"+{key}=1"])

@@ -45,8 +45,8 @@ def test_inductive_logits_of_an_image_depend_on_no_other_query_image(pool):
 
 
 def test_bad_sizes():
-    with pytest.raises(MetagenError, match="multiple of 4"):
-        BaseNet(size=30)
+    with pytest.raises(MetagenError, match="from 4 to"):
+        BaseNet(size=3)
     with pytest.raises(MetagenError, match="from 16 to"):
         Conv4(size=8)
 

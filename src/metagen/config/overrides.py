@@ -53,7 +53,7 @@ def check_of_hydra(overrides: Sequence[str]) -> None:
         for part in key_of(word).split(".")[1:]:
             if not (OmegaConf.is_dict(node) and is_dataclass(OmegaConf.get_type(node))):
                 break  # any key goes
-            if part not in node:
+            if part not in list(node.keys()):  # ``in`` does not find what has no value yet
                 raise UsageError(f"{printable(word)}: {nearest_key(part, node)}")
             node = node._get_node(part)
 
