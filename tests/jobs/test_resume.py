@@ -17,6 +17,7 @@ from processes import QUICK, Job, command, in_background, on_a_full_disk, slow_s
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metagen.cli.main import run
+from metagen.config.compose import resolved
 from metagen.data.digits import Digits
 from metagen.errors import MetagenError
 from metagen.jobs import train as jobs
@@ -275,7 +276,7 @@ STATES = {
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_checkpoint_whose_state_no_training_can_take_is_put_aside(name, copied, caplog):
-    config = read_yaml(Path("run/.hydra/config.yaml"))
+    config = resolved(read_yaml(Path("run/.hydra/config.yaml")))
     for path in copied.glob("*.ckpt"):
         saved = torch.load(path, weights_only=True)
         if path.name == "last.ckpt":
