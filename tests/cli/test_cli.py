@@ -49,7 +49,7 @@ def test_run_folder_holds_what_was_done(trained):
     for name in (".hydra/config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "metagen.log",
                  "metrics.json", "samples.png", "samples.npz", "adaptation.png", "episodes.npz"):  # fmt: skip
         assert (trained / name).is_file(), name
-    assert list(trained.glob("events.out.tfevents.*"))
+    assert list(trained.glob("tensorboard/*/events.out.tfevents.*"))
     record = json.loads((trained / "metrics.json").read_text())
     assert record["split"] == {"train": list("0123456"), "val": [], "test": list("789")}
     assert record["episodes"]["count"] == 3
@@ -352,7 +352,7 @@ def test_help_is_light():
 
 def test_tensorboard_compares_runs_by_what_was_chosen(trained):
     """The HParams tab sorts by these names: a choice under its group's, the values of a recipe, no more."""
-    logs = [EventAccumulator(str(path)).Reload() for path in trained.glob("events*")]
+    logs = [EventAccumulator(str(path)).Reload() for path in trained.glob("tensorboard/*/events*")]
     (kept,) = (log for log in logs if START in log.summary_metadata)
     content = kept.summary_metadata[START].plugin_data.content
     values = HParamsPluginData.FromString(content).session_start_info.hparams

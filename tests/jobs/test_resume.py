@@ -183,7 +183,8 @@ def test_a_signal_saves_within_the_step_and_the_run_goes_on(name, code, whole, t
     training = same_metrics(whole, Path("run"))
     assert (training["steps"], training["resumed"]) == (12, 1)
     same_end(whole, Path("run"))
-    events = EventAccumulator("run").Reload()
+    (curves,) = Path("run/tensorboard").iterdir()
+    events = EventAccumulator(str(curves)).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == list(range(12)), "each once"
     assert run(["train", "--resume", "run"]) == 0
     assert "has come to its end" in capsys.readouterr().out

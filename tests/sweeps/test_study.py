@@ -17,7 +17,7 @@ from metagen.config.pruners import STARTUP, make_pruner
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError, TrialPrunedError
 from metagen.sweeps import process
-from metagen.sweeps.samplers import make_sampler
+from metagen.sweeps.samplers import make_sampler, told
 from metagen.sweeps.space import space_of
 from metagen.training.pruning import pruning
 from metagen.variables import TRIAL
@@ -202,7 +202,9 @@ def drawn(first, last, node=None, sampler_seed=3):
     space = {"x": optuna.distributions.FloatDistribution(0, 1)}
     for number in range(last):
         found.sampler = make_sampler(node, sampler_seed, number if number >= first else number + 1000, 1)
-        found.tell(found.ask(space), 0.5)
+        assert told(found, found.ask(space), 0.5) == (
+            node is not None and number == 3 and "Grid" in str(node)
+        )
     return [trial.params["x"] for trial in found.trials]
 
 

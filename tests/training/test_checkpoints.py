@@ -47,7 +47,8 @@ def unevaluated(tmp_path_factory):
 def test_a_point_of_the_training_curve_is_its_own_steps_loss(unevaluated):
     """Of steps 0 to 7 every fourth is written: 3 and 7."""
     folder, losses = unevaluated
-    events = EventAccumulator(str(folder)).Reload().Scalars("train/loss")
+    (curves,) = (folder / "tensorboard").iterdir()
+    events = EventAccumulator(str(curves)).Reload().Scalars("train/loss")
     assert [event.step for event in events] == [3, 7]
     assert [event.value for event in events] == pytest.approx([losses[3], losses[7]], rel=1e-6)
 

@@ -147,3 +147,12 @@ def test_hyperparameters_say_nothing_of_how_parts_are_called():
 def test_the_modules_of_loggers_that_are_not_chosen_are_not_imported():
     assert "wandb" not in sys.modules
     assert "mlflow" not in sys.modules
+
+
+def test_a_resumed_run_with_more_overrides_goes_on_in_the_same_curves(tmp_path):
+    nodes = plain(composed())["logger"]
+    (first,) = make_loggers(nodes, tmp_path, "seed=0")
+    first.log_metrics({"train/loss": 1.0}, 0)
+    first.save()
+    (again,) = make_loggers(nodes, tmp_path, "seed=0,checkpoint_every=0", resumed=1)
+    assert again.log_dir == first.log_dir

@@ -82,7 +82,8 @@ def test_it_is_logged_and_the_run_goes_on(how, tmp_cwd, monkeypatch):
 
     spoil(monkeypatch, {1, 2, 4}, WAYS[how])
     assert run(["train", *STEPS, "max_skips=2", "hydra.run.dir=run"]) == 0
-    events = EventAccumulator("run").Reload().Scalars("train/skipped")
+    (curves,) = Path("run/tensorboard").iterdir()
+    events = EventAccumulator(str(curves)).Reload().Scalars("train/skipped")
     assert [event.value for event in events] == [0, 1, 2, 2, 3, 3]
     log = Path("run/metagen.log").read_text()
     assert "step 2 is skipped" in log

@@ -49,3 +49,17 @@ def make_sampler(node: Mapping[str, Any] | None, seed: int, number: int, jobs: i
 def plain_node(node: Any) -> Any:
     """Return a node of a configuration as plain values; None for None."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def told(study: Any, trial: Any, *values: Any, **state: Any) -> bool:
+    """Tell a study how a trial ended; return whether its sampler has nothing left to try, as a whole grid.
+
+    Optuna's samplers say so by stopping a loop of Optuna's own, which a sweep does not run in.
+    """
+    try:
+        study.tell(trial, *values, **state)
+    except RuntimeError as error:
+        if "Study.stop" not in str(error):
+            raise
+        return True
+    return False

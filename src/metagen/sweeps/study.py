@@ -18,7 +18,7 @@ from metagen.files import write_text
 from metagen.sweeps.adopt import adopted, storage
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
-from metagen.sweeps.samplers import make_sampler, plain_node
+from metagen.sweeps.samplers import make_sampler, plain_node, told
 from metagen.sweeps.space import Space, space_of
 from metagen.sweeps.table import record_of
 from metagen.sweeps.trials import trials_table
@@ -58,6 +58,7 @@ class OptunaSearch(Sweeper):
                 raise MetagenError(f"hydra.sweeper.{name}={value}: expected a whole number of 1 or more")
         self.metric, self.n_trials, self.n_jobs, self.seed = metric, n_trials, n_jobs, seed
         self.params: Mapping[str, Any] = params or {}
+        self.exhausted = False
         self.prune, self.sampler, self.pruner = prune, plain_node(sampler), plain_node(pruner)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -99,7 +100,7 @@ class OptunaSearch(Sweeper):
         space = space_of(parser.parse_overrides([*given, *arguments]))
         study = self._study(names)
         self._finish(study, names)
-        while (left := self.n_trials - len(study.trials)) > 0:
+        while (left := self.n_trials - len(study.trials)) > 0 and not self.exhausted:
             trials = [self._ask(study, space) for _ in range(min(self.n_jobs, left))]
             batch = [space.overrides(trial.params) for trial in trials]
             if trials[0].number == 0:
@@ -170,8 +171,8 @@ class OptunaSearch(Sweeper):
             metrics = (plan.result(job) or {}).get("metrics", {})
             values = [metrics.get(name, {}).get("mean") for name in names]
             if record_of(plan, job).state == "pruned":
-                study.tell(job.number, state=TrialState.PRUNED)
+                self.exhausted |= told(study, job.number, state=TrialState.PRUNED)
             elif None in values:
-                study.tell(job.number, state=TrialState.FAIL)
+                self.exhausted |= told(study, job.number, state=TrialState.FAIL)
             else:
-                study.tell(job.number, values)
+                self.exhausted |= told(study, job.number, values)

@@ -72,7 +72,7 @@ def make_loggers(
         if "save_dir" in node:
             own["save_dir"] = str(folder / str(node["save_dir"]))
         if kind in UNNAMED and node.get(UNNAMED[kind]) is None:
-            own[UNNAMED[kind]] = name
+            own[UNNAMED[kind]] = _kept_name(node, folder) or name
         if kind == "TensorBoardLogger" and resumed is not None:
             own["purge_step"] = resumed
         if kind == "WandbLogger" and node.get("id") is None:
@@ -81,6 +81,18 @@ def make_loggers(
         _go_on(logger, folder, resumed)
         made.append(logger)
     return made
+
+
+def _kept_name(node: Mapping[str, Any], folder: Path) -> str | None:
+    """Return the name under which TensorBoard's logger has written in a run's folder before.
+
+    A resumed run may have more overrides, and its curves are to stay in one place.
+    """
+    if _class_name(node) != "TensorBoardLogger":
+        return None
+    place = folder / str(node["save_dir"]) / str(node.get("name") or "")
+    found = [path for path in place.glob("*") if any(path.glob("events.out.tfevents.*"))]
+    return max(found, key=lambda path: path.stat().st_mtime).name if found else None
 
 
 def _go_on(logger: Logger, folder: Path, resumed: int | None) -> None:
