@@ -158,9 +158,9 @@ def test_configuration_shows_every_choice_and_key(made):
     for path in conf_dir().rglob("*.yaml"):
         group = path.parent.relative_to(conf_dir())
         assert str(group) == "." or f"### {group}={path.stem}\n" in page
-    assert "| `learner.test_steps` | `10` | a whole number or null |" not in page.partition("## learner")[0]
+    assert "| `learner.test_steps` | `10` | a whole number of 0 or more or null |" not in page.partition("## learner")[0]
     row = next(line for line in page.splitlines() if line.startswith("| `task.ways` | `3`"))
-    assert row == "| `task.ways` | `3` | a whole number | classes of an episode |"
+    assert row == "| `task.ways` | `3` | a whole number of 1 or more | classes of an episode |"
 
 
 def test_a_key_without_a_comment_is_described_by_the_constructor(tmp_path):
@@ -168,10 +168,10 @@ def test_a_key_without_a_comment_is_described_by_the_constructor(tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 0  # of all\n")
     (tmp_path / "model" / "small.yaml").write_text("_target_: metagen.models.vae.VAE\nlatent: 8\n")
     page = configuration.page(tmp_path)
-    assert "| `model.latent` | `8` | a whole number | length of z. |" in page
+    assert "| `model.latent` | `8` | a whole number from 1 to 65,536 | length of z. |" in page
     said = "maps of the coarsest resolution in a row of the table."
-    assert f"| `model.maps` | (`12`) | a whole number | {said} |" in page
-    assert "| `seed` | `0` | a whole number | of all |" in page
+    assert f"| `model.maps` | (`12`) | a whole number from 1 to 65,536 | {said} |" in page
+    assert "| `seed` | `0` | a whole number from 0 to below 2^32 | of all |" in page
 
 
 def literals():

@@ -70,7 +70,7 @@ def _keys_of(path: Path) -> str:
     rows = ["| key | default | type | |", "|:--|:--|:--|:--|"]
     for key, hint in keys.VALUES.items():
         about = comments.get(key, "")
-        rows.append(f"| `{key}` | {_value(config.get(key))} | {describe(hint)} | {_cell(about)} |")
+        rows.append(f"| `{key}` | {_value(config.get(key))} | {_words(hint)} | {_cell(about)} |")
     return "\n".join(rows)
 
 
@@ -155,6 +155,12 @@ def _find(target: str) -> Any:
     return get_object(target)
 
 
+def _words(hint: Any) -> str:
+    """Return a type and its range; a bound beyond everything sensible is left out."""
+    text = re.sub(r" from (\S+) to 1,000,000,000\b", r" of \1 or more", describe(hint))
+    return re.sub(r" above (\S+) up to 1,000,000,000\b", r" above \1", text)
+
+
 def _signature(target: str | None) -> dict[str, tuple[str, Any, str]]:
     """Return by argument of a target its type in words, its default and its description."""
     if not target or target.startswith("hydra"):
@@ -163,10 +169,10 @@ def _signature(target: str | None) -> dict[str, tuple[str, Any, str]]:
     hints = schema.declarations(found)
     if not target.startswith("metagen."):
         names = borrowed.borrowed(target)
-        return {name: (describe(hint), inspect.Parameter.empty, "") for name, hint in names.items()}
+        return {name: (_words(hint), inspect.Parameter.empty, "") for name, hint in names.items()}
     about = _arguments(found)
     return {
-        name: (describe(hints[name]) if name in hints else "", p.default, about.get(name, ""))
+        name: (_words(hints[name]) if name in hints else "", p.default, about.get(name, ""))
         for name, p in inspect.signature(found).parameters.items()
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and not name.startswith("_")
     }
