@@ -158,7 +158,9 @@ def test_configuration_shows_every_choice_and_key(made):
     for path in conf_dir().rglob("*.yaml"):
         group = path.parent.relative_to(conf_dir())
         assert str(group) == "." or f"### {group}={path.stem}\n" in page
-    assert "| `learner.test_steps` | `10` | a whole number of 0 or more or null |" not in page.partition("## learner")[0]
+    row = "| `learner.test_steps` | `10` | a whole number of 0 or more or null |"
+    assert row not in page.partition("## learner")[0]
+    assert row in page
     row = next(line for line in page.splitlines() if line.startswith("| `task.ways` | `3`"))
     assert row == "| `task.ways` | `3` | a whole number of 1 or more | classes of an episode |"
 
