@@ -22,5 +22,5 @@ def fails(argv, capsys, *words):
     assert len(lines) == 1, lines
     assert lines[0].startswith("metagen: error: ")
     for word in words:
-        assert word in lines[0]
+        assert word in lines[0], lines[0]
     return code

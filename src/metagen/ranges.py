@@ -146,6 +146,8 @@ def fits(value: Any, hint: Any, other: Judged = lambda value, hint: True) -> boo
             _is_list(value) and len(value) == len(args)
             and all(fits(item, arg, other) for item, arg in zip(value, args, strict=True))
         )  # fmt: skip
+    if origin is Iterable and isinstance(value, Iterator):
+        return True  # to look at its items would use them up
     if origin in (list, tuple, Sequence, Iterable):
         least, most = lengths(constraints)
         return (
@@ -268,11 +270,17 @@ def checked(init: Callable[P, R]) -> Callable[P, R]:
         bound = signature.bind(*args, **kwargs)
         known = hints(init)
         for name, value in bound.arguments.items():
-            if name in known and not fits(value, known[name]):
+            if name in known and not fits(value, known[name], _may_be):
                 raise refusal(f"{type(args[0]).__name__}: {name}", value, known[name])
         return init(*args, **kwargs)
 
     return wrapper
+
+
+def _may_be(value: Any, hint: Any) -> bool:
+    """Return whether a value may be of a class: a number or a word is of none but its own."""
+    plain = isinstance(value, bool | int | float | str)
+    return not (plain and inspect.isclass(hint)) or isinstance(value, hint)
 
 
 @functools.cache

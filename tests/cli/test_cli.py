@@ -174,7 +174,7 @@ MISTAKES = [
     (["generate", "nowhere", "--images", "mine"], ["nowhere"]),
     (["generate", "run"], ["--images", "--help"]),
     (["generate", "run", "--images", "mine", "--n", "many"], ["--n", "many"]),
-    (["generate", "run", "--images", "mine", "--n", "0"], ["at least 1"]),
+    (["generate", "run", "--images", "mine", "--n", "0"], ["from 1"]),
     (["compare"], ["DIR"]),
     (["compare", "nowhere"], ["nowhere"]),
     (["compare", "nowhere", "--x", "seed"], ["nowhere"]),
@@ -231,7 +231,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(argv, words, tmp_cwd, capsys
 def test_no_gpu(tmp_cwd, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("sys.argv", ["metagen", "train", "trainer=gpu"])
-    assert fails(["train", "trainer=gpu"], capsys, "no GPU", "trainer=cpu") == 1
+    assert fails(["train", "trainer=gpu"], capsys, "no GPU", "trainer=cpu") == 2
     assert list(tmp_cwd.iterdir()) == []
 
 

@@ -539,4 +539,4 @@ def test_a_configuration_with_odd_values_gets_one_line(old, new, sent, capsys): 
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    assert fails(WAYS[2], capsys, "") == 1
+    assert fails(WAYS[2], capsys, "") in (1, 2)

@@ -183,7 +183,7 @@ def test_bad_settings_and_an_untrained_judge_are_errors(tmp_path: Path) -> None:
     "path", sorted((Path(__file__).parents[2] / "conf" / "judge").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_every_config_makes_a_judge_for_any_number_of_classes(path: Path) -> None:
-    made = instantiate(OmegaConf.load(path))
+    made = instantiate(OmegaConf.merge({"data": {"size": 28}}, {"judge": OmegaConf.load(path)}).judge)
     assert isinstance(made, Judge)
     assert made._make(ways=7).logits(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
     assert made._make(ways=7).features(torch.zeros(2, 1, 28, 28)).ndim == 2
@@ -243,6 +243,8 @@ def test_a_pipe_in_the_cache_does_not_hang(tmp_path: Path, caplog: pytest.LogCap
 
 
 def test_a_judge_that_becomes_nan_is_refused(tmp_path: Path) -> None:
+    wild = judge(tmp_path)
+    wild.lr = 1e38
     with pytest.raises(MetagenError, match=r"NaN or infinite.*judge\.lr"):
-        judge(tmp_path, lr=1e38).fit(bank())
+        wild.fit(bank())
     assert list(tmp_path.iterdir()) == []

@@ -133,7 +133,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("overrides", "words"), MISTAKES, ids=lambda value: " ".join(value))
 def test_a_precision_that_cannot_be_gets_one_line(overrides, words, tmp_cwd, capsys):
-    assert fails(["train", *overrides], capsys, *words) == 1
+    assert fails(["train", *overrides], capsys, *words) == 2
     assert list(tmp_cwd.iterdir()) == []
 
 

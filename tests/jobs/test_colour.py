@@ -128,7 +128,7 @@ def test_the_page_adapts_to_colours_and_saves_them(trained, root):
 ])  # fmt: skip
 def test_what_a_model_cannot_take_is_refused_before_the_data_are_read(words, reason, tmp_path, capsys):
     folder = f"data.root={tmp_path / 'nowhere'}"
-    assert run(["train", "data=folder", folder, *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert run(["train", "data=folder", folder, *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
     assert reason in error
     assert len(error.strip().splitlines()) == 1

@@ -106,7 +106,8 @@ def test_an_evaluation_is_repeated_as_one(runs, here, capsys):
     assert "identical: all 2 metrics of all 2 episodes" in out
     assert not Path("again/checkpoints").exists()
     shutil.rmtree("sweep")
-    assert fails(["reproduce", "evaluated"], capsys, "sweep/3/checkpoints/best.ckpt", "checkpoint=FILE") == 1
+    words = ["sweep/3/checkpoints/best.ckpt", "checkpoint=RUN or FILE"]
+    assert fails(["reproduce", "evaluated"], capsys, *words) == 1
 
 
 def test_a_new_override_is_named_as_the_reason(here, capsys):
@@ -178,7 +179,7 @@ def test_paths_of_another_machine(runs, here, capsys, monkeypatch):
     assert "not on this machine: data.root /elsewhere/data -> ${oc.env:METAGEN_DATA,data}" in out
     assert "identical" in out
     edit(config, "checkpoint: null", "checkpoint: /elsewhere/best.ckpt")
-    words = ["checkpoint=/elsewhere/best.ckpt", "not on this machine", "checkpoint=FILE"]
+    words = ["checkpoint=/elsewhere/best.ckpt", "not on this machine", "checkpoint=RUN or FILE"]
     assert fails(["reproduce", "sweep/3"], capsys, *words) == 1
     assert not Path("outputs").exists()
 

@@ -90,7 +90,7 @@ def config_for(learner, *overrides):
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path, monkeypatch):
     """Killed in the middle of an interval, and (one of them) in the middle of a validation."""
     monkeypatch.setattr(jobs, "_evaluate", lambda *args: 0.0)
-    monkeypatch.setattr("metagen.jobs.build._check_parts", lambda *args: None)
+    monkeypatch.setattr("metagen.jobs.build.rehearse", lambda *args: None)
     monkeypatch.setattr(Digits, "load", lambda self, *args, **kwargs: DIGITS())
     cfg = config_for(learner, "checkpoint_every=0")
     jobs.train(run_of(cfg, tmp_path / "whole"), lambda text: None)

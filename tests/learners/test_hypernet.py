@@ -282,8 +282,8 @@ def test_patterns_choose_the_layers():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HyperNet(FilmModulation(), size=0), r"learner\.start\.size=0"),
-        (lambda: HyperNet(FilmModulation(), embedding=-1), r"learner\.start\.embedding=-1"),
+        (lambda: HyperNet(FilmModulation(), size=0), "size=0"),
+        (lambda: HyperNet(FilmModulation(), embedding=-1), "embedding=-1"),
         (lambda: HyperNet(FilmModulation(), changes="head"), "changes=head.*patterns"),
         (lambda: LowRankModulation(rank=0), "rank=0"),
         (lambda: LowRankModulation(scale=0.0), "scale=0"),
@@ -304,7 +304,7 @@ def test_bad_arguments_get_one_line(make, message):
 
 
 def test_images_of_another_size_get_one_line():
-    _, learner, objective = build_pair("vae", "hypernet", extra=["learner.start.size=16"])
+    _, learner, objective = build_pair("vae", "hypernet", images=(1, 16))
     with pytest.raises(
         MetagenError, match=r"1x16x16 images but got 1x28x28: set learner\.start\.channels"
     ) as error:

@@ -256,7 +256,7 @@ def test_meta_training_makes_it_faster_than_its_base():
         (lambda: Unrolled(truncation=0), "truncation=0"),
         (lambda: LstmRule(Sgd(RATE), hidden=0), "hidden=0"),
         (lambda: MlpRule(Sgd(RATE), scale=0), "scale=0"),
-        (lambda: MlpRule(Sgd(RATE), betas=(1.0,)), "decays"),
+        (lambda: MlpRule(Sgd(RATE), betas=(1.0,)), "betas"),
         (lambda: MlpRule(Sgd(RATE), betas=(), orthogonal=True), "orthogonal=true"),
     ],
 )

@@ -258,7 +258,7 @@ def test_a_multitask_learner_adapts_the_tables_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Implicit(strength=0), "lambda > 0"),
+        (lambda: Implicit(strength=0), "strength=0"),
         (lambda: Implicit(cg_steps=0), "cg_steps=0"),
         (lambda: maml_plus_plus(Sgd(0.1), steps=0), "1 or more"),
         (lambda: Linear(1.0, 0.0, -1), "steps=-1"),
@@ -270,7 +270,7 @@ def test_a_multitask_learner_adapts_the_tables_alone():
         (lambda: MetaCurvature(0.1, 1), "max_size=1"),
         (lambda: maml(Sgd(0.1), adapts="tabels"), "tables"),
         (lambda: maml(Sgd(0.1), batch=0), "batch=0"),
-        (lambda: maml(Sgd(0.1), test_rate=0.0), "test_rate=0.0: expected a step size above 0"),
+        (lambda: maml(Sgd(0.1), test_rate=0.0), "test_rate=0.0: expected a number above 0"),
         (lambda: maml(LearnedRates(0.1), test_rate=0.1), "test_rate=0.1: LearnedRates learns"),
         (lambda: Unrolled(checkpoint_steps=0), "checkpoint_steps=0"),
     ],

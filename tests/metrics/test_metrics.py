@@ -101,7 +101,7 @@ def test_every_config_is_a_metric_of_its_name_and_says_what_it_needs(path: Path)
     assert isinstance(metric, Metric)
     assert metric.name == path.stem
     assert path.read_text().startswith(f"# @package metrics.{path.stem}\n")
-    assert metric.unit in ("%", "nats", "")
+    assert metric.unit in ("%", "nats", "bits", "")
     logits = torch.zeros(N * Q, N)
     rest = (images(3, 4), images(4, 4))
     full = outcome(images(2, 8), logits=logits, inductive=logits, transductive=logits, others=rest)

@@ -111,7 +111,7 @@ def test_features_are_computed_once_an_episode() -> None:
 
 
 def test_bad_arguments_are_errors() -> None:
-    with pytest.raises(MetagenError, match=r"metrics\.coverage_real\.k=0: expected"):
+    with pytest.raises(MetagenError, match=r"k=0: expected"):
         Coverage(k=0, images="real")
     with pytest.raises(MetagenError, match="features"):
         Coverage()(episode(points(1, 20))._replace(judge=lambda x: x))

@@ -67,7 +67,7 @@ def test_the_prototype_may_be_the_image_that_was_seen():
     assert Recognizability()(strange) == 0
     assert Recognizability(prototype="support")(strange) == 100
     assert Recognizability("real", "support")(strange) == 0, "real ones are held against it, too"
-    with pytest.raises(MetagenError, match="prototype=seen: expected unseen or support"):
+    with pytest.raises(MetagenError, match="prototype=seen: expected one of unseen, support"):
         Recognizability(prototype="seen")
 
 

@@ -21,6 +21,8 @@ from metagen.config.keys import VALUES
 from metagen.config.tree import conf_dir
 from metagen.ranges import range_of, words_of
 
+MANY_OF_A_GROUP = {"metrics": "metric", "callbacks": "callbacks", "logger": "logger"}
+"""Nodes that hold one node for each choice of a group."""
 WIDTH, COLUMN = 110, 44
 """Characters of a line, and where the explanations begin."""
 
@@ -101,8 +103,8 @@ def _with_range(text: str, hint: Any) -> str:
 
 def _said_of(node: str, choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the comments of the files that a node is composed of."""
-    if node == "metrics":
-        files = [(f"{path.stem}.", path) for path in (conf_dir() / "metric").glob("*.yaml")]
+    if node in MANY_OF_A_GROUP:
+        files = [(f"{path.stem}.", path) for path in (conf_dir() / MANY_OF_A_GROUP[node]).glob("*.yaml")]
         return {prefix + key: text for prefix, path in files for key, text in comments(path).items()}
     own = [node] if node in choices else [name for name in choices if name.partition("@")[2] == node]
     group = next(iter(own), node).partition("@")[0]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metagen.config.trusted import instantiate
 from metagen.errors import MetagenError
 
 PRUNER = "pruner"
@@ -19,6 +18,8 @@ def make_pruner(node: Mapping[str, Any] | None) -> Any:
         MetagenError: the node names no pruner of Optuna, or one that does not take its arguments.
     """
     import optuna
+
+    from metagen.config.trusted import instantiate  # torch takes a second to import, and help does without
 
     if node is None:
         return optuna.pruners.MedianPruner(n_startup_trials=STARTUP)

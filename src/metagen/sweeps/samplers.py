@@ -6,7 +6,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from metagen.config.trusted import instantiate, resolve
 from metagen.errors import MetagenError
 
 STRIDE = 1_000_003
@@ -30,6 +29,8 @@ def make_sampler(node: Mapping[str, Any] | None, seed: int, number: int, jobs: i
         MetagenError: the node names no sampler of Optuna, or one that does not take its arguments.
     """
     import optuna
+
+    from metagen.config.trusted import instantiate, resolve  # torch takes a second to import
 
     own = (seed * STRIDE + number) % 2**32
     if node is None:
