@@ -129,7 +129,7 @@ def test_cifar_fs_samples_at_full_size_is_the_protocol_of_few_shot_diffusion_mod
 
 def test_a_schedule_that_torch_cannot_make_is_refused_in_one_line(tmp_cwd, quick_judge, capsys):
     assert (
-        run(["train", *TINY, *FEW, "scheduler=one_cycle", "trainer.max_steps=20", "hydra.run.dir=out"]) == 1
+        run(["train", *TINY, *FEW, "scheduler=one_cycle", "trainer.max_steps=20", "hydra.run.dir=out"]) == 2
     )
     assert "set another scheduler.pct_start or trainer.max_steps" in capsys.readouterr().err
 

@@ -8,13 +8,14 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="not installed: pip install '.[demo]'")
 
+from metagen.data.form import Form
 from metagen.demo.page import UNCHANGED, Page, Turns
 
 
 @pytest.fixture
 def page():
     """A page without runs."""
-    engine = SimpleNamespace(sizes=[28], runners=[], steps=None, adapt=lambda *_: iter([{}]))
+    engine = SimpleNamespace(forms=[Form(28)], runners=[], steps=None, adapt=lambda *_: iter([{}]))
     return Page(engine, SimpleNamespace(classes={}, missing=[]))
 
 

@@ -51,6 +51,8 @@ class SampleImages(Callback):
         """Return a row for each class, its support images and then new ones: (H, W, C), uint8."""
         support = type(self.support)(*(leaf[0].to(module.device) for leaf in self.support))
         params = module.objective.params()
+        kinds = [x.dtype for x in params.values() if x.is_floating_point()]
+        support = support._replace(x=support.x.to(kinds[0] if kinds else torch.float32))
         phi = module.learner.adapt(module.objective, params, support)
         ways = len(support.y)
         y = torch.arange(ways, device=module.device).repeat_interleave(self.n)
