@@ -28,16 +28,16 @@ def starts(run: Run, setup: Setup) -> str:
         for group in ("learner", "model")
     )
     bank, test = setup.data.bank.name, setup.data.test_bank.name
-    data = bank if bank == test else f"{bank}, tests on {test}"
+    tested = "" if bank == test else f", tested on {test}"
     node = run.config["trainer"]
     device = "the CPU" if on_cpu(node) else "a GPU"
     ranks = setup.trainers.ranks
     device = f"{ranks} processes on {device}" if ranks > 1 else device
     if not setup.planned_steps:
-        return f"{learner} adapts {model} to {data} on {device}: nothing is meta-trained"
+        return f"{learner} adapts {model} to {test} on {device}: nothing is meta-trained"
     classes = len(setup.data.streams.train.classes)
     steps = setup.planned_steps
-    return f"trains {learner} with {model} on {data} ({classes} classes): {steps} steps on {device}"
+    return f"trains {learner} with {model} on {bank} ({classes} classes){tested}: {steps} steps on {device}"
 
 
 def ended_by(trainer: Any, planned: int) -> str | None:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from metagen.core.model import Classifier
 from metagen.models.layers import Conv2d, MaxPool2d
-from metagen.models.sizes import check_colours, poolings
-from metagen.ranges import Channels, Width, checked
+from metagen.models.sizes import poolings
+from metagen.ranges import Colours, Width, checked
 
 
 class BaseNet(Classifier):
@@ -28,11 +28,10 @@ class BaseNet(Classifier):
         self,
         ways: Width = 10,
         size: Annotated[int, Ge(4), Le(1024)] = 28,
-        channels: Channels = 1,
+        channels: Colours = 1,
         hidden: Width = 512,
     ) -> None:
         super().__init__()
-        check_colours(channels, "channels")
         times, self.colours = poolings(size), channels
         deeper = [(Conv2d(64, 64, 3, padding=1), nn.ReLU(), MaxPool2d(2)) for _ in range(times - 2)]
         self.body = nn.Sequential(

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from metagen.core.model import Classifier
 from metagen.models.layers import BatchStatNorm, Conv2d, MaxPool2d
-from metagen.models.sizes import check_colours
-from metagen.ranges import Channels, Width, checked
+from metagen.ranges import Colours, Width, checked
 
 
 class Conv4(Classifier):
@@ -37,13 +36,12 @@ class Conv4(Classifier):
         self,
         ways: Width = 5,
         size: Annotated[int, Ge(16), Le(1024)] = 28,
-        channels: Channels = 1,
+        channels: Colours = 1,
         filters: Width = 64,
         pool: bool = True,
         transductive: bool = True,
     ) -> None:
         super().__init__()
-        check_colours(channels, "channels")
         self.transductive, self.colours = transductive, channels
         self.body = nn.ModuleList(_Block(*pair, pool) for pair in pairwise([channels] + [filters] * 4))
         self.readout = nn.Linear(filters * (size // 16) ** 2 if pool else filters, ways)

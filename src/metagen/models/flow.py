@@ -15,7 +15,7 @@ from metagen.functional import rng
 from metagen.models.aggregate import Mean
 from metagen.models.blocks import Film, SelfAttention, SetEncoder, SetGenerator
 from metagen.models.layers import Conv2d, ConvTranspose2d
-from metagen.models.sizes import check_colours, halvings
+from metagen.models.sizes import halvings
 from metagen.ranges import WIDE, Colours, Decay, NonNegativeFloat, PositiveInt, SideBy4, Width, checked
 
 Field = Callable[[Tensor, float], Tensor]
@@ -82,7 +82,6 @@ class Flow(SetGenerator):
         """
         super().__init__()
         _check(channels, context_dropout, guidance, heads)
-        check_colours(colours)
         times, self.colours, self.image = halvings(size, "Flow"), colours, (colours, size, size)
         self.context_dropout, self.guidance = context_dropout, guidance
         self.sample_steps, self.solver = sample_steps, solver or heun

@@ -14,7 +14,7 @@ from metagen.functional import rng
 from metagen.models.blocks import Film, Gaussian, divergence, down, flat, gaussian, log_ratio, ups
 from metagen.models.layers import Conv2d, ConvTranspose2d
 from metagen.models.pixel_likelihood import pixel_likelihood
-from metagen.models.sizes import check_colours, halvings
+from metagen.models.sizes import halvings
 from metagen.ranges import Colours, SideBy4, Width, checked
 
 
@@ -90,7 +90,6 @@ class HierarchicalVAE(Generator):
                 f"model.heads={heads}: expected a common divisor of model.maps={maps} and "
                 f"model.features={features}"
             )
-        check_colours(colours)
         self.colours, self.pixels = colours, pixel_likelihood(pixels, colours)
         times = halvings(size, "HierarchicalVAE")
         self.side = size >> times

@@ -28,13 +28,3 @@ def poolings(size: int) -> int:
     while side > COARSEST:
         side, count = side // 2, count + 1
     return count
-
-
-def check_colours(colours: int, name: str = "colours") -> None:
-    """Refuse images that are neither grey nor in colour.
-
-    Raises:
-        MetagenError: their channels are neither 1 nor 3.
-    """
-    if colours not in (1, 3):
-        raise MetagenError(f"model.{name}={colours}: expected 1 for grey images or 3 for colour")

@@ -26,7 +26,7 @@ from metagen.models.blocks import (
 )
 from metagen.models.layers import Conv2d, ConvTranspose2d
 from metagen.models.pixel_likelihood import pixel_likelihood
-from metagen.models.sizes import check_colours, halvings
+from metagen.models.sizes import halvings
 from metagen.ranges import WIDE, Colours, SideBy4, Width, checked
 
 
@@ -82,7 +82,6 @@ class VAE(SetGenerator):
             MetagenError: an argument is not positive, or ``size`` or ``colours`` does not fit.
         """
         super().__init__()
-        check_colours(colours)
         self.latent, self.colours, self.pixels = latent, colours, pixel_likelihood(pixels, colours)
         times = halvings(size, "VAE")
         side = size >> times

@@ -11,7 +11,6 @@ from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.resample import ENLARGED, affine, sharply
-from metagen.models.sizes import check_colours
 from metagen.ranges import Colours, NonNegativeFloat, Side, checked
 
 STRENGTHS = ("turn", "shear", "scale", "shift")
@@ -63,7 +62,6 @@ class Warp(Generator):
             raise MetagenError(f"model.deviations has {sorted(deviations)}: expected {sorted(STRENGTHS)}")
         contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
         turn, shear, scale, shift = (strength * deviations[name] for name in STRENGTHS)
-        check_colours(colours)
         self.size, self.contrast, self.colours = size, contrast, colours
         self.outside = "zeros" if colours == 1 else "border"
         self.register_buffer("spread", torch.tensor([turn, shear, scale, scale, shift, shift]), False)
