@@ -9,8 +9,8 @@ from typing import Any
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from metagen.jobs.build import Setup
 from metagen.jobs.record import Training
+from metagen.jobs.setup import Setup
 from metagen.runs.run import Run
 from metagen.training.divergence import Divergence
 from metagen.training.parallel import on_cpu

@@ -11,8 +11,8 @@ from metagen.data.bank import Bank
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.files import write_json, write_npz
-from metagen.jobs.build import Setup
 from metagen.jobs.environment import git_commit, machine, versions
+from metagen.jobs.setup import Setup
 from metagen.report.pictures import adaptation_plot, predictions_grid, samples_grid, to_uint8
 from metagen.runs.run import Run
 

@@ -22,8 +22,9 @@ from metagen.evaluation.evaluation import Evaluation
 from metagen.files import write_json
 from metagen.jobs import ddp
 from metagen.jobs.announce import ended_by, said_at_the_end, say_profile, showing_the_summary, starts
-from metagen.jobs.build import Setup, build, load_checkpoint, start_from
+from metagen.jobs.build import build, load_checkpoint, start_from
 from metagen.jobs.record import Training, write_record
+from metagen.jobs.setup import Setup
 from metagen.report.tables import legend, likelihood_table, metrics_table
 from metagen.runs.run import HeldBack, Run
 from metagen.training import parallel, signals
