@@ -35,7 +35,7 @@ def compose(overrides: Overrides = (), *, config_dir: str | Path | None = None, 
 
 
 def build(run: "Run | Overrides") -> Any:
-    """Return what a run is made of (:class:`metagen.jobs.build.Setup`): data, model and learner, metrics.
+    """Return what a run is made of (:class:`metagen.jobs.setup.Setup`): data, model and learner, metrics.
 
     ``setup.data`` is the DataModule and ``setup.experiment`` the LightningModule for a trainer of your own.
 
