@@ -222,3 +222,36 @@ def test_bad_arguments_and_an_empty_support_are_refused():
             tiny(**wrong)
     with pytest.raises(MetagenError, match=r"task\.shots=1"):
         tiny().loss(crosses())
+
+
+def test_registration_in_colour_compares_forms_and_not_colours():
+    deform, a = Deformation(S, 4, 0.03, 0.3, 0.0, colours=3), crosses(4, 1, colours=3).x[:, 0]
+    paint = torch.tensor([[0.1, -0.5, 0.2], [0.3, 0.1, -0.2], [0.0, 0.4, 0.3]])
+    ground = torch.tensor([0.6, 0.4, 0.3])[:, None, None]
+    b = torch.einsum("dc,bchw->bdhw", paint, a) + ground
+    same, still = torch.zeros(4, deform.numbers), a.new_ones(4, 3, S, S) * 0.5
+    assert deform.gap(same, a, b).max() < 0.02, "the same form in other colours"
+    spread = b.flatten(2).var(2, correction=0).mean(1)
+    flat = deform.gap(same, still, b)
+    assert torch.allclose(flat, spread / (spread + 1e-3), atol=1e-4), "a flat image explains nothing"
+    truth = torch.zeros(4, deform.numbers)
+    truth[:, 4] = 1.2
+    moved = deform.blurred(deform.soft(truth, b))
+    z = deform.refine(same, deform.blurred(a), moved, 80, 0.3)
+    assert deform.gap(same, deform.blurred(a)[1], moved[1]).min() > 0.3
+    assert deform.gap(z, deform.blurred(a)[1], moved[1]).max() < 0.1
+    assert (z[:, 4] - 1.2).abs().max() < 0.6
+
+
+def test_a_relative_density_is_told_the_mean_guess_over_the_images_that_are_shown():
+    model, support = tiny(relative=True), crosses(1, 3).x
+    numbers = model.deform.numbers
+    support[0, :, 0, 0, 0] = torch.tensor([1.0, 2.0, 6.0])
+    model.guess.forward = lambda a, b: (b[:, 0, 0, :1] - 10 * a[:, 0, 0, :1]).expand(-1, numbers)
+    seen, still = [], nn.Module()
+    still.forward = lambda z, t, features: seen.append(features.detach()) or torch.zeros_like(z)
+    model.velocity = still
+    Objective(model).call("sample", {"memory": support}, torch.zeros(50, dtype=torch.int64), rng.key(3))
+    known = seen[0][:, -numbers:]
+    assert {round(float(number), 3) for number in known[:, 0]} == {3.0 - 10, 3.0 - 20, 3.0 - 60}
+    assert tiny(relative=True).velocity.given.in_features == tiny().velocity.given.in_features + numbers

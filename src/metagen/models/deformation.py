@@ -56,7 +56,8 @@ class Deformed(Generator):
     *Discriminator rejection sampling*, ICLR 2019).
 
     The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` writes.
-    Each query image is shown a random number of them, 1 to K.
+    Each query image is shown a random number of them, 1 to K. With ``relative`` the density of z is also told
+    the mean of the guesses g(a, m) over the images m that are shown: where the others lie, as seen from a.
     """
 
     per_class: ClassVar[tuple[str, ...]] = ()
@@ -91,6 +92,7 @@ class Deformed(Generator):
         candidates: PositiveInt = 1,
         selection: NonNegativeFloat = 1.0,
         learn: Literal["flows", "critic"] = "flows",
+        relative: bool = False,
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
 
@@ -117,6 +119,7 @@ class Deformed(Generator):
             candidates: of which the critic chooses a sample; 1: without a critic.
             selection: s, of that choice; 1 corrects the density, more prefers what is like other people's.
             learn: the flows and the registration, or then the critic alone, which they do not depend on.
+            relative: whether the flows are told where the other support images lie; of use with K > 1.
 
         Raises:
             MetagenError: an argument is out of its range.
@@ -128,13 +131,14 @@ class Deformed(Generator):
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
         self.noise, self.start, self.colours = noise, start, colours
-        self.candidates, self.selection, self.learn = candidates, selection, learn
-        self.deform = Deformation(size, points, unit, stiffness, contrast)
-        self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden)
+        self.candidates, self.selection, self.learn, self.relative = candidates, selection, learn, relative
+        self.deform = Deformation(size, points, unit, stiffness, contrast, colours)
+        self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden, colours)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
         self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
-        self.velocity = VectorField(self.deform.numbers, 2 * features, hidden)
-        self.pen = Pen(colours, 2 * features, channels, hidden) if pen else None
+        known = 2 * features + (self.deform.numbers if relative else 0)
+        self.velocity = VectorField(self.deform.numbers, known, hidden)
+        self.pen = Pen(colours, known, channels, hidden) if pen else None
         self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
@@ -149,7 +153,7 @@ class Deformed(Generator):
         if self.learn == "critic":
             return self._critic_loss(a, b, features, key)
         inks = self.deform.blurred(a), self.deform.blurred(b)
-        guess = self.guess(a.mean(1, keepdim=True), b.mean(1, keepdim=True))
+        guess = self.guess(a, b)
         z = self.deform.refine(guess.detach(), *inks, self.refine_steps, self.refine_rate).detach()
         energy = sum(self.deform.energy(guess, *pair) for pair in zip(*inks, strict=True)) / len(inks[0])
         registration = energy + GUESSED * (guess - z).square().mean(1)
@@ -218,8 +222,17 @@ class Deformed(Generator):
         features = self.see(self.memory.flatten(0, 1)).unflatten(0, self.memory.shape[:2])[y]
         shown = (order.argsort(-1) < count).to(features)[..., None]
         own = torch.nn.functional.one_hot(order[:, 0], shots).to(features)[..., None]
-        both = (features * own).sum(1), (features * shown).sum(1) / shown.sum(1)
-        return self.memory[y, order[:, 0]], torch.cat(both, -1)
+        chosen = self.memory[y, order[:, 0]]
+        known = [(features * own).sum(1), (features * shown).sum(1) / shown.sum(1)]
+        if self.relative:
+            known.append((self._seen_from(chosen, self.memory[y]) * shown).sum(1) / shown.sum(1))
+        return chosen, torch.cat(known, -1)
+
+    def _seen_from(self, a: Tensor, others: Tensor) -> Tensor:
+        """Return the guesses (B, K, D) from a (B, C, S, S) to each of the others (B, K, C, S, S)."""
+        shots = others.shape[1]
+        pairs = a.repeat_interleave(shots, 0), others.flatten(0, 1)
+        return self.guess(*pairs).detach().unflatten(0, (-1, shots))
 
     def _critic_loss(self, a: Tensor, b: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return the cross-entropy of the critic between b and what is drawn instead."""

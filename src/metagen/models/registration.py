@@ -9,6 +9,14 @@ and, added to it, displacements of C x C control points, between which cubic B-s
 
 of blurred images, with A the affine numbers and d the displacements. A network guesses z (Balakrishnan et
 al.: *VoxelMorph*, IEEE TMI 2019), and a few steps of descent correct its guess.
+
+In colour the same form may come in other colours, so a is painted first as b is, by the affine map of
+colours W, w that fits best, and what is left is measured against the spread of b,
+
+.. math:: \min_{W, w} \frac{\|W (a \circ z) + w - b\|^2}{\|b - \bar b\|^2}
+
+as an appearance transform is estimated beside a spatial one (Zhao et al.: *Data augmentation using learned
+transformations for one-shot medical image segmentation*, CVPR 2019).
 """
 
 from collections.abc import Sequence
@@ -26,6 +34,8 @@ UNITS = (0.126, 0.113, 0.18, 0.18, 0.146, 0.146)
 """Turn (radians), shear, log scales, shifts (half sides), as Omniglot's drawings of a character differ."""
 BLURS = (2.0, 0.6)
 """Standard deviations in pixels: coarse to find the way, fine to arrive."""
+RIDGE = 1e-3
+"""Added to the variances of colours before they are divided by: flat images have none."""
 
 
 class Deformation(nn.Module):
@@ -37,14 +47,18 @@ class Deformation(nn.Module):
         unit: displacement of a control point, in half sides, that is one in z.
         stiffness: lambda.
         contrast: of :func:`metagen.models.resample.sharply`.
+        colours: channels of an image; with 3, forms are compared whatever their colours are.
     """
 
     units: Tensor
     basis: Tensor
     enlarged: Tensor
 
-    def __init__(self, size: int, points: int, unit: float, stiffness: float, contrast: float) -> None:
+    def __init__(
+        self, size: int, points: int, unit: float, stiffness: float, contrast: float, colours: int = 1
+    ) -> None:
         super().__init__()
+        self.colours, self.outside = colours, "zeros" if colours == 1 else "border"
         self.size, self.points, self.stiffness, self.contrast = size, points, stiffness, contrast
         self.numbers = len(UNITS) + 2 * points**2
         units = torch.tensor([*UNITS, *[unit] * (2 * points**2)])
@@ -56,22 +70,25 @@ class Deformation(nn.Module):
 
     def sharp(self, z: Tensor, images: Tensor) -> Tensor:
         """Return images (B, ., S, S) under z, resampled sharply."""
-        outside = "zeros" if images.shape[1] == 1 else "border"
-        return sharply(images, self._where(z, self.enlarged), self.contrast, outside)
+        return sharply(images, self._where(z, self.enlarged), self.contrast, self.outside)
 
     def soft(self, z: Tensor, images: Tensor) -> Tensor:
         """Return images (B, ., S, S) under z, bilinearly, which has a derivative."""
-        return F.grid_sample(images, self._where(z, self.basis), align_corners=False)
+        where = self._where(z, self.basis)
+        return F.grid_sample(images, where, padding_mode=self.outside, align_corners=False)
 
     def blurred(self, images: Tensor) -> list[Tensor]:
-        """Return the ink of images (B, ., S, S) at each of the blurs, (B, 1, S, S)."""
-        ink = images.mean(1, keepdim=True)
-        return [_blur(ink, getattr(self, f"blur{level}")) for level in range(len(BLURS))]
+        """Return images (B, C, S, S) at each of the blurs."""
+        taps = [getattr(self, f"blur{level}") for level in range(len(BLURS))]
+        return [_blur(images, these, "constant" if self.colours == 1 else "replicate") for these in taps]
 
     def gap(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Return what is left between a under z and b, 0 where they are alike, (B,)."""
+        moved = self.soft(z, a)
+        if self.colours > 1:
+            return _after_painting(moved, b)
         scale = (a.square() + b.square()).sum((1, 2, 3)) + 1e-3
-        return (self.soft(z, a) - b).square().sum((1, 2, 3)) / scale
+        return (moved - b).square().sum((1, 2, 3)) / scale
 
     def energy(self, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Return E(z; a, b) of images that were blurred, (B,)."""
@@ -101,11 +118,11 @@ class Deformation(nn.Module):
 
 
 class Guess(nn.Module):
-    """Guess z (B, ``numbers``) of pairs of ink images a and b (B, 1, S, S)."""
+    """Guess z (B, ``numbers``) of pairs of images a and b (B, ``colours``, S, S)."""
 
-    def __init__(self, size: int, numbers: int, channels: int, hidden: int) -> None:
+    def __init__(self, size: int, numbers: int, channels: int, hidden: int, colours: int = 1) -> None:
         super().__init__()
-        self.see, seen = strided(2, size, channels)
+        self.see, seen = strided(2 * colours, size, channels)
         last = nn.Linear(hidden, numbers)
         self.out = nn.Sequential(nn.Linear(seen, hidden), nn.SiLU(), last)
         nn.init.zeros_(last.weight)
@@ -142,7 +159,21 @@ def gaussian_taps(sigma: float) -> Tensor:
     return taps / taps.sum()
 
 
-def _blur(ink: Tensor, taps: Tensor) -> Tensor:
+def _blur(images: Tensor, taps: Tensor, outside: str) -> Tensor:
     reach = len(taps) // 2
-    rows = F.conv2d(ink, taps.view(1, 1, 1, -1), padding=(0, reach))
-    return F.conv2d(rows, taps.view(1, 1, -1, 1), padding=(reach, 0))
+    planes = F.pad(images.flatten(0, 1)[:, None], [reach] * 4, outside)
+    rows = F.conv2d(planes, taps.view(1, 1, 1, -1))
+    return F.conv2d(rows, taps.view(1, 1, -1, 1)).view(images.shape)
+
+
+def _after_painting(a: Tensor, b: Tensor) -> Tensor:
+    """Return the share of the spread of b (B, C, S, S) that no affine map of the colours of a explains, (B,).
+
+    The map is held constant in the derivative, which is exact: at its best a change of it changes nothing.
+    """
+    x, y = a.flatten(2) - a.mean((2, 3))[..., None], b.flatten(2) - b.mean((2, 3))[..., None]
+    still, pixels = x.detach(), x.shape[2]
+    covariance = still @ still.mT / pixels + RIDGE * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    weights = torch.linalg.solve(covariance, still @ y.mT / pixels)
+    left = (y - weights.mT @ x).square().mean((1, 2))
+    return left / (y.square().mean((1, 2)) + RIDGE)
