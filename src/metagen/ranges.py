@@ -27,6 +27,9 @@ LARGEST = 1e9
 
 PositiveInt = Annotated[int, Ge(1), Le(MANY)]
 NonNegativeInt = Annotated[int, Ge(0), Le(MANY)]
+Turns = Annotated[int, Ge(1), Le(1000)]
+"""Of a loop that runs within every step or for every image: more of them would seem to hang."""
+AdaptationSteps = Annotated[int, Ge(0), Le(100_000)]
 Width = Annotated[int, Ge(1), Le(WIDE)]
 Side = Annotated[int, Ge(1), Le(1024)]
 SideBy4 = Annotated[int, Ge(4), Le(1024), MultipleOf(4)]
@@ -198,10 +201,11 @@ def describe(hint: Any) -> str:
         float: "a number",
         bool: "true or false",
         str: "a word",
+        dict: "a node with a _target_",
         type(None): "null",
         None: "null",
     }
-    name = names.get(hint, getattr(hint, "__name__", str(hint)))
+    name = names.get(hint) or f"a node with a _target_ that makes a {getattr(hint, '__name__', hint)}"
     return name + (bounds(constraints).describe() if hint in (int, float) else "")
 
 

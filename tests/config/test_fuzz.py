@@ -12,9 +12,9 @@ from metagen.models.vae import VAE
 
 
 def test_a_sample_of_the_bad_values_is_refused_in_one_line():
-    counts, faults = fuzz.run(share=0.005, seed=0)
-    assert not faults
-    assert counts["refused"] > 40
+    found = fuzz.run(share=0.005, seed=0)
+    assert not found.faults
+    assert found.counts["refused"] > 40
 
 
 def test_bad_values_lie_around_the_declared_bounds():
