@@ -287,6 +287,17 @@ def _may_be(value: Any, hint: Any) -> bool:
     return not (plain and inspect.isclass(hint)) or isinstance(value, hint)
 
 
+def check_node(node: Mapping[str, Any], declared: Mapping[str, Any], where: str) -> None:
+    """Refuse values that do not fit what is declared of them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for key, value in node.items():
+        if key in declared and not fits(value, declared[key], _may_be):
+            raise refusal(f"{where}.{key}", value, declared[key])
+
+
 @functools.cache
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of a function with their constraints; none where they cannot be read."""

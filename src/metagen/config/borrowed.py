@@ -49,7 +49,7 @@ BORROWED: dict[str, dict[str, Any]] = {
         "reload_dataloaders_every_n_epochs": NonNegativeInt,
         "profiler": Literal["simple", "advanced", "pytorch"] | dict | None,
     },
-    "lightning.pytorch.callbacks.EarlyStopping": {
+    "lightning.EarlyStopping": {
         "monitor": Text,
         "mode": Literal["min", "max"],
         "patience": NonNegativeInt,
@@ -57,14 +57,14 @@ BORROWED: dict[str, dict[str, Any]] = {
         "stopping_threshold": Finite | None,
         "divergence_threshold": Finite | None,
     },
-    "lightning.pytorch.callbacks.EMAWeightAveraging": {
+    "lightning.EMAWeightAveraging": {
         "decay": Decay,
         "update_every_n_steps": PositiveInt,
         "update_starting_at_step": NonNegativeInt | None,
         "update_starting_at_epoch": NonNegativeInt | None,
         "device": Text | None,
     },
-    "lightning.pytorch.callbacks.LearningRateMonitor": {"logging_interval": Literal["step", "epoch"] | None},
+    "lightning.LearningRateMonitor": {"logging_interval": Literal["step", "epoch"] | None},
     "lightning.pytorch.loggers": {
         "name": Text | None,
         "version": NonNegativeInt | str | None,
@@ -115,10 +115,11 @@ BORROWED: dict[str, dict[str, Any]] = {
         "negative_slope": Finite,
     },
 }
-"""Of classes by name, or of all classes of a package: argument -> annotation."""
+"""Of classes by the first and the last part of their names, or of all of a package: argument -> annotation."""
 
 
 def borrowed(target: str) -> dict[str, Any]:
     """Return what is said of the arguments of a class that is not ours; the closest name counts."""
-    names = [name for name in BORROWED if target == name or target.startswith(f"{name}.")]
+    short = f"{target.partition('.')[0]}.{target.rpartition('.')[2]}"
+    names = [name for name in BORROWED if name in (target, short) or target.startswith(f"{name}.")]
     return BORROWED[max(names, key=len)] if names else {}

@@ -132,9 +132,8 @@ def declarations(target: Any) -> dict[str, Any]:
     """Return argument -> annotation of a class or function, ranges included."""
     name = f"{target.__module__}.{target.__qualname__}"
     known = hints(target.__init__ if inspect.isclass(target) else target)
-    short = f"{name.partition('.')[0]}.{target.__name__}"
     taken = _parameters(target)[0]
-    all_known = {**known, **borrowed(name), **borrowed(short)}
+    all_known = {**known, **borrowed(name)}
     return {key: hint for key, hint in all_known.items() if key in taken}
 
 
