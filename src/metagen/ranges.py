@@ -183,6 +183,8 @@ def describe(hint: Any) -> str:
     """Return an annotation in words: ``a whole number of 1 or more``."""
     hint, constraints = parts(hint)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return "a finite number, a word, a list or keys"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(describe(arg) for arg in args))
     if origin is Literal:
@@ -300,8 +302,9 @@ def check_node(node: Mapping[str, Any], declared: Mapping[str, Any], where: str)
 
 @functools.cache
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function with their constraints; none where they cannot be read."""
+    """Return the annotations of a function with their constraints, but those that cannot be read."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return {}
+        found = getattr(function, "__annotations__", {})
+        return {name: hint for name, hint in found.items() if not isinstance(hint, str)}

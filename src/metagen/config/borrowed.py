@@ -115,7 +115,7 @@ BORROWED: dict[str, dict[str, Any]] = {
         "negative_slope": Finite,
     },
 }
-"""Of classes by the first and the last part of their names, or of all of a package: argument -> annotation."""
+"""Of classes by the first and last part of their names, or of all of a package: argument -> annotation."""
 
 
 def borrowed(target: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
                 f"(it takes {', '.join(parameters)})"
             )
         if not fits(value, declared.get(key, Any)):
-            raise refusal(f"{path}.{key}", value, declared[key])
+            raise refusal(f"{path}.{key}", value, declared.get(key, Any))
     if not node.get("_partial_", False) and not node.get("_args_"):
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node:

@@ -18,7 +18,7 @@ from metagen.config.foreign import check_job
 from metagen.config.overrides import key_of
 from metagen.console import echo
 from metagen.errors import MetagenError, UsageError
-from metagen.ranges import check_node, hints
+from metagen.ranges import PositiveInt, check_node, hints
 from metagen.runs.run import SIGNS, SWEEP
 from metagen.sweeps.adopt import adopted
 from metagen.sweeps.plan import Job, Sweep
@@ -50,6 +50,7 @@ class SweepLauncher(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
         self.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
         check_node(config.hydra.launcher, hints(type(self).__init__), "hydra.launcher")
+        check_node(config.hydra.sweeper, {"max_batch_size": PositiveInt | None}, "hydra.sweeper")
         goes_on = str(config.hydra.sweeper._target_).startswith("hydra_plugins.metagen_sweeps.")
         if not goes_on:
             refuse_a_run(self.root)
@@ -67,7 +68,7 @@ class SweepLauncher(Launcher):
         configs = [self._compose(one, initial_job_idx + i) for i, one in enumerate(own)]
         if initial_job_idx == 0 and not self.resume:
             for number, config in enumerate(configs):
-                check_values(config, f"job {number} ({' '.join(job_overrides[number])})")
+                check_values(config, f"job {number} ({' '.join(own[number])})")
         self.prepare(configs)
         sweep, jobs = self._plan(own, configs, initial_job_idx)
         try:
