@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metagen.config.compose import resolved, select
+from metagen.config.compose import check_choices, resolved, select
 from metagen.config.error_lines import explain
 from metagen.config.foreign import check_job
 from metagen.config.overrides import key_of
@@ -91,6 +91,7 @@ class SweepLauncher(Launcher):
         words = [*self.task.known, *overrides]
         try:
             config = self.context.config_loader.load_sweep_config(self.config, words)
+            check_choices(words, config)
         except (HydraException, OmegaConfBaseException) as error:
             # A key that only some choices have: what is known is what this job chose.
             line = explain(error, words)

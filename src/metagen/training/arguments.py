@@ -50,9 +50,8 @@ def check_arguments(node: Mapping[str, Any]) -> None:
     """
     for name, why in REFUSED.items():
         value = node.get(name)
-        if value is None or any(
-            value == usual and type(value) is type(usual) for usual in USUAL.get(name, ())
-        ):
+        usual = [one for one in USUAL.get(name, ()) if type(one) is type(value)]  # 1 batch is not all: 1.0
+        if value is None or value in usual:
             continue
         raise UsageError(f"trainer.{name}={shown(value)}: {why}")
     strategy = node.get("strategy")
