@@ -117,7 +117,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise MetagenError(
-            f"{path}: this user has no home folder; set HOME, or name a path without ~"
+            f"{path}: this user has no home folder; set HOME, or name a path without ~ (of the cache: METAGEN_CACHE)"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """The command ``metagen``: train, evaluate, generate. Heavy imports wait until a command runs."""
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ REPRODUCE = (
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    os.environ.pop("MPLBACKEND", None)  # pictures are drawn without a window; a wrong name stops matplotlib
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # LANG=C has no word for most names
