@@ -117,7 +117,8 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise MetagenError(
-            f"{path}: this user has no home folder; set HOME, or name a path without ~ (of the cache: METAGEN_CACHE)"
+            f"{path}: this user has no home folder; set HOME, or name a path without ~ (of the cache by "
+            "METAGEN_CACHE)"
         ) from error
 
 
