@@ -122,6 +122,15 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         ) from error
 
 
+def is_text(name: str) -> bool:
+    """Return whether a name can be written down; one of a file with bytes that are no UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_new_file(option: str, path: Path, force: bool) -> None:
     """Refuse to write over a file, unless the user says so.
 

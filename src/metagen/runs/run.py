@@ -19,7 +19,7 @@ from metagen.config.compose import Composed, Config, compose, resolved, with_out
 from metagen.config.foreign import check_command_line
 from metagen.config.overrides import key_of, of_hydra
 from metagen.errors import MetagenError, UsageError
-from metagen.files import write_text
+from metagen.files import is_text, write_text
 from metagen.reading import read_yaml
 from metagen.runs.footprint import Footprint, remove
 
@@ -92,6 +92,8 @@ class Run:
         Raises:
             MetagenError: it does, or it is no folder.
         """
+        if not is_text(str(self.folder)):
+            raise UsageError(f"{self.folder}: a name that is no text in UTF-8; name another folder")
         if self.folder.exists() and not self.folder.is_dir():
             raise MetagenError(f"{self.folder} is a file: name a new folder by hydra.run.dir")
         sign = self._sign()
