@@ -34,10 +34,10 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, *overrides: str) -> None:
     """Train a small run and draw pictures to generate from, in ``folder``."""
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
-        assert run(["train", *SMALL, "hydra.run.dir=run"]) == 0
+        assert run(["train", *SMALL, "hydra.run.dir=run", *overrides]) == 0
         draw(folder / "pictures" / "a")
 
 
