@@ -286,6 +286,8 @@ def checked(init: Callable[P, R]) -> Callable[P, R]:
 def _may_be(value: Any, hint: Any) -> bool:
     """Return whether a value may be of a class: a number or a word is of none but its own."""
     plain = isinstance(value, bool | int | float | str)
+    if hint is Any:
+        return True
     return not (plain and inspect.isclass(hint)) or isinstance(value, hint)
 
 

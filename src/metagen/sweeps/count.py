@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
 
 from metagen.config.overrides import by_key, key_of
 from metagen.errors import UsageError
@@ -46,7 +47,10 @@ def _product(words: Sequence[str]) -> int:
     """Return how many jobs the values of overrides make; of two for a key the last one counts."""
     parser, counts = OverridesParser.create(), dict[str, int]()
     for word in words:
-        one = parser.parse_override(word)
+        try:
+            one = parser.parse_override(word)
+        except HydraException:
+            return 1  # Hydra says what is wrong with it
         counts[one.get_key_element()] = _values(one) if one.is_sweep_override() else 1
     return math.prod(counts.values())
 
