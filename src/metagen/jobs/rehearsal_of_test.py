@@ -42,36 +42,34 @@ class MadeUp:
         return x.flatten(1) @ self.weights
 
 
-def defined(
-    metrics: Mapping[str, Metric], judge: Any, task: Mapping[str, Any], samples: int
-) -> dict[str, Metric]:
-    """Return the metrics that are defined for as many images as the test has; each of the others is logged.
+def check_metrics(metrics: Mapping[str, Metric], judge: Any, task: Mapping[str, Any], samples: int) -> None:
+    """Refuse a test whose first metric would be undefined for as many images as it has; others are logged.
 
-    Those that learn, from all episodes or from other classes, are returned unasked.
+    Those that learn, from all episodes or from other classes, are not asked.
 
     Args:
-        metrics: by name.
+        metrics: by name; sweeps and comparisons go by the first one.
         judge: of the configuration, untrained.
         task: its configuration.
         samples: drawn images a class.
 
     Raises:
-        UsageError: the first one, which sweeps and comparisons go by, is not; or the judge cannot serve one.
+        MetagenError: there is one, or the judge cannot serve a metric.
     """
     outcome = _outcome(judge, task, samples)
-    learning = {name for name, one in metrics.items() if isinstance(one, PooledMetric) or one.needs_others}
-    undefined = [name for name, one in metrics.items() if name not in learning and math.isnan(one(outcome))]
     shots, queries = outcome.support.x.shape[1], outcome.query.x.shape[1]
     drawn = "" if outcome.samples is None else f" and {samples} drawn"
-    for name in undefined:
+    for index, (name, metric) in enumerate(metrics.items()):
+        learns = isinstance(metric, PooledMetric) or metric.needs_others
+        if learns or not math.isnan(metric(outcome)):
+            continue
         said = (
             f"metric {name} is undefined for {shots} support, {queries} query{drawn} images a class: set "
             f"samples or task.test_queries higher, or a k of it lower, or leave it out of metric=[...]"
         )
-        if name == next(iter(metrics)):
+        if index == 0:
             raise UsageError(said)
         log.warning("%s", said)
-    return {name: one for name, one in metrics.items() if name not in undefined}
 
 
 def _outcome(judge: Any, task: Mapping[str, Any], samples: int) -> Outcome:
