@@ -8,9 +8,11 @@ import argparse
 import contextlib
 import logging
 import math
+import os
 import random
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import fuzz_commands
 from bad_values import Case, cases, choices, composed, with_value
 
 from metagen.config.schema import check
@@ -135,6 +138,13 @@ if __name__ == "__main__":
     clock = time.monotonic()
     with contextlib.redirect_stderr(None):
         found = run(args.share, args.seed, args.journal, args.seconds)
+    if args.share == 1 and args.seconds == math.inf:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["METAGEN_CACHE"] = folder
+            fuzz_commands.prepare(Path(folder))
+            count, faults = fuzz_commands.run_all(Path(folder))
+        found.counts["refused by a command"] += count - len(faults)
+        found.faults.extend(faults)
     for fault in found.faults:
         sys.stdout.write(f"{fault}\n")
     took = time.monotonic() - clock

@@ -62,5 +62,5 @@ def check_shell(argv: Sequence[str]) -> None:
             raise UsageError(f"{flag} {word}: expected install=, uninstall= or query= and {SHELLS}")
         if word.startswith("query") and not {"COMP_LINE", "COMP_POINT"} <= os.environ.keys():
             raise UsageError(
-                f"{flag} {word} is for a shell to ask, which sets COMP_LINE: {flag} install={word[6:]}"
+                f"{flag} {word} needs COMP_LINE, which a shell sets: use {flag} install={word[6:]}"
             )

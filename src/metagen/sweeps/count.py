@@ -67,5 +67,7 @@ def _values(override: Override) -> int:
         raise UsageError(f"{override.input_line}: a range that never ends; expected range(START,STOP,STEP)")
     count = max(0, math.ceil((stop - start) / step))
     if not count:
-        raise UsageError(f"{override.input_line}: a range without any number")
+        raise UsageError(
+            f"{override.input_line}: a range without any number; expected range(START,STOP), START below STOP"
+        )
     return count
