@@ -80,6 +80,8 @@ def check_choices(overrides: Sequence[str], whole: DictConfig) -> None:
         HydraException: there is one.
     """
     runtime = whole.hydra.runtime
+    if any(source.schema == "pkg" and source.path != "hydra.conf" for source in runtime.config_sources):
+        return  # a package of the user's may have the choice
     places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
     for key in map(key_of, overrides):
         name, group = runtime.choices.get(key), key.partition("@")[0]
