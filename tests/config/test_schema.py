@@ -157,7 +157,7 @@ OUT_OF_RANGE = [
     (["metric=[coverage]", "metrics.coverage.k=40"], ["metric coverage is undefined", "a k of it lower"]),
     (["judge=protonet", "metric=[recognised]"], ["judge=protonet", "judge=basenet"]),
     (["callbacks=[ema]", "callbacks.ema.decay=2"], ["callbacks.ema.decay=2", "0 to below 1"]),
-    (["logger=[wandb]", "logger.wandb.id=.nan"], ["logger.wandb.id"]),
+    (["logger=[wandb]", "logger.wandb.id=nan"], ["logger.wandb.id"]),
     (["logger=[csv]", "logger.csv.name=../away"], ["logger.csv.name=../away"]),
     (["learner=imaml", "learner.gradient.cg_steps=1000000000"], ["cg_steps=1000000000", "1 to 1,000"]),
     (["size_of=nope"], ["size_of"]),
