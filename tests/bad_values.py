@@ -18,7 +18,8 @@ ODD = (
 )  # fmt: skip
 """What is tried for every key, whatever it declares."""
 GROUPS = (
-    "data", "judge", "learner", "likelihood", "metric", "model", "optimizer", "scheduler", "task", "trainer",
+    "callbacks", "data", "judge", "learner", "likelihood", "logger", "metric", "model", "optimizer",
+    "scheduler", "task", "trainer",
 )  # fmt: skip
 """Groups whose choices are objects; their subgroups come with them."""
 CLASSIFIES, SUPERVISED = ("task=classify", "model=conv4"), ("task=supervised", "model=basenet")

@@ -117,8 +117,18 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise MetagenError(
-            f"{path}: this user has no home folder; set HOME, or name a path without ~"
+            f"{path}: this user has no home folder; set HOME, or name a path without ~ (of the cache by "
+            "METAGEN_CACHE)"
         ) from error
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name can be written down; one of a file with bytes that are no UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_new_file(option: str, path: Path, force: bool) -> None:

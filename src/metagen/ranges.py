@@ -27,6 +27,9 @@ LARGEST = 1e9
 
 PositiveInt = Annotated[int, Ge(1), Le(MANY)]
 NonNegativeInt = Annotated[int, Ge(0), Le(MANY)]
+Turns = Annotated[int, Ge(1), Le(1000)]
+"""Of a loop that runs within every step or for every image: more of them would seem to hang."""
+AdaptationSteps = Annotated[int, Ge(0), Le(100_000)]
 Width = Annotated[int, Ge(1), Le(WIDE)]
 Side = Annotated[int, Ge(1), Le(1024)]
 SideBy4 = Annotated[int, Ge(4), Le(1024), MultipleOf(4)]
@@ -180,6 +183,8 @@ def describe(hint: Any) -> str:
     """Return an annotation in words: ``a whole number of 1 or more``."""
     hint, constraints = parts(hint)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return "a finite number, a word, a list or keys"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(describe(arg) for arg in args))
     if origin is Literal:
@@ -198,10 +203,11 @@ def describe(hint: Any) -> str:
         float: "a number",
         bool: "true or false",
         str: "a word",
+        dict: "a node with a _target_",
         type(None): "null",
         None: "null",
     }
-    name = names.get(hint, getattr(hint, "__name__", str(hint)))
+    name = names.get(hint) or f"a node with a _target_ that makes a {getattr(hint, '__name__', hint)}"
     return name + (bounds(constraints).describe() if hint in (int, float) else "")
 
 
@@ -280,13 +286,27 @@ def checked(init: Callable[P, R]) -> Callable[P, R]:
 def _may_be(value: Any, hint: Any) -> bool:
     """Return whether a value may be of a class: a number or a word is of none but its own."""
     plain = isinstance(value, bool | int | float | str)
+    if hint is Any:
+        return True
     return not (plain and inspect.isclass(hint)) or isinstance(value, hint)
+
+
+def check_node(node: Mapping[str, Any], declared: Mapping[str, Any], where: str) -> None:
+    """Refuse values that do not fit what is declared of them.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for key, value in node.items():
+        if key in declared and not fits(value, declared[key], _may_be):
+            raise refusal(f"{where}.{key}", value, declared[key])
 
 
 @functools.cache
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations of a function with their constraints; none where they cannot be read."""
+    """Return the annotations of a function with their constraints, but those that cannot be read."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return {}
+        found = getattr(function, "__annotations__", {})
+        return {name: hint for name, hint in found.items() if not isinstance(hint, str)}

@@ -1,6 +1,7 @@
 """A sample of the bad values of every key; `make fuzz` tries them all."""
 
 import fuzz
+import fuzz_commands
 import pytest
 from bad_values import Case, bad_values, choices, composed, with_value
 
@@ -12,9 +13,18 @@ from metagen.models.vae import VAE
 
 
 def test_a_sample_of_the_bad_values_is_refused_in_one_line():
-    counts, faults = fuzz.run(share=0.005, seed=0)
-    assert not faults
-    assert counts["refused"] > 40
+    found = fuzz.run(share=0.005, seed=0)
+    assert not found.faults
+    assert found.counts["refused"] > 40
+
+
+def test_a_sample_of_them_is_refused_by_every_command(tmp_path, monkeypatch):
+    """A bad value of one key by evaluate, generate, and sweeps of both kinds."""
+    monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))
+    fuzz_commands.prepare(tmp_path)
+    assert fuzz_commands.run_all(tmp_path, 3, 60, seed=1)[1] == []
+    assert "nothing" not in fuzz_commands.outcome("generate", Case((), "seed", -1), tmp_path)
+    assert "exit code 0" in fuzz_commands.outcome("generate", Case((), "seed", 1), tmp_path)
 
 
 def test_bad_values_lie_around_the_declared_bounds():

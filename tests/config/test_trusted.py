@@ -188,7 +188,7 @@ def test_a_callback_of_hydra_is_refused_not_dropped(tmp_cwd, monkeypatch, capsys
     (tmp_cwd / "mischief.py").write_text("import os\nos.mkdir('taken')\nclass Thing: pass\n")
     monkeypatch.syspath_prepend(str(tmp_cwd))
     argv = ["train", *QUICK, FOREIGN[0], "hydra.run.dir=new"]
-    assert fails(argv, capsys, "hydra.callbacks", "leave them out") == 1
+    assert fails(argv, capsys, "hydra.callbacks", "leave them out") == 2
     assert not Path("taken").exists()
 
 

@@ -138,7 +138,7 @@ def test_a_sweep_is_not_replaced(tmp_cwd, capsys):
 
 @pytest.mark.parametrize("key", ["hydra.job.chdir=true", "hydra.output_subdir=null"])
 def test_what_a_run_does_not_do_is_refused(key, tmp_cwd, capsys):
-    assert fails(["train", *TINY, key], capsys, key.partition("=")[0]) == 1
+    assert fails(["train", *TINY, key], capsys, key.partition("=")[0]) == 2
     assert list(tmp_cwd.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from conftest import composed
 
 from metagen.config.compose import plain
 from metagen.errors import MetagenError
+from metagen.ranges import shown
 from metagen.training.arguments import REFUSED, check_arguments, check_length, planned_steps, translated
 from metagen.training.trainers import Trainers
 
@@ -32,12 +33,18 @@ def test_an_argument_that_a_run_does_not_take_is_refused_with_what_to_do(name):
     }
     usual = SIGNATURE[name].default
     value = asked.get(name, True if isinstance(usual, bool) else 3)
-    with pytest.raises(MetagenError, match=rf"trainer\.{name}={value}: .") as refused:
+    with pytest.raises(MetagenError, match=rf"trainer\.{name}={shown(value)}: .") as refused:
         check_arguments(node(**{name: value}))
     assert "\n" not in str(refused.value)
     check_arguments(node(**{name: None}))
     if name not in ("inference_mode",):
         check_arguments(node(**{name: usual}))
+
+
+def test_one_batch_is_not_all_of_them():
+    with pytest.raises(MetagenError, match="limit_test_batches=1: the test episodes are the same"):
+        check_arguments(node(limit_test_batches=1))
+    check_arguments(node(limit_test_batches=1.0))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +57,8 @@ def test_strategies_that_wrap_the_module_are_refused(strategy):
 
 LENGTHS = [
     ({"max_steps": -1}, True, "max_steps=-1"),
+    ({"max_steps": 3, "min_steps": 5}, True, "min_steps=5 is more than trainer.max_steps=3"),
+    ({"max_time": "soon"}, True, "max_time=soon: expected DAYS:HOURS:MINUTES:SECONDS"),
     ({"max_steps": -1, "max_epochs": 3}, True, "max_steps=-1"),
     ({"max_steps": -1, "max_epochs": 3}, False, "max_steps=-1"),
     ({"max_epochs": 3}, True, "an epoch of episodes never ends"),

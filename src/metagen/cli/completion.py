@@ -56,5 +56,11 @@ def check_shell(argv: Sequence[str]) -> None:
         UsageError: it is one.
     """
     for flag, word in pairwise([*argv, ""]):
-        if flag in ("-sc", "--shell-completion") and not ASKED.fullmatch(word):
+        if flag not in ("-sc", "--shell-completion"):
+            continue
+        if not ASKED.fullmatch(word):
             raise UsageError(f"{flag} {word}: expected install=, uninstall= or query= and {SHELLS}")
+        if word.startswith("query") and not {"COMP_LINE", "COMP_POINT"} <= os.environ.keys():
+            raise UsageError(
+                f"{flag} {word} needs COMP_LINE, which a shell sets: use {flag} install={word[6:]}"
+            )

@@ -10,21 +10,25 @@ from metagen.errors import UsageError, nearest
 from metagen.sweeps.task import Task
 
 
-def through_hydra(task: Task, argv: list[str]) -> int:
+def through_hydra(task: Task, argv: list[str], most: int | None = None) -> int:
     """Let Hydra run a sweep, or show what it composes, and return the exit code.
 
     Args:
         task: what the jobs of the sweep do.
         argv: Hydra's command line.
+        most: jobs that a new sweep may have; None asks nothing.
     """
     import hydra
 
     from metagen.cli.completion import check_shell
     from metagen.config.foreign import check_command_line
+    from metagen.sweeps.count import check_jobs
 
     check_shell(argv)
     check_launcher(argv)
     check_command_line(argv)
+    if most is not None:
+        check_jobs([word for word in argv if not word.startswith("-") and "=" in word], most)
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = ["metagen", *argv]
@@ -62,7 +66,7 @@ SHOWS = {
 """Options by which Hydra only shows something."""
 FLAGS = (
     "-h", "--help", "-m", "--multirun", "-cn", "--config-name", "-cd", "--config-dir", "--resume", "--force",
-    *SHOWS,
+    "--up-to", *SHOWS,
 )  # fmt: skip
 """Options of ``metagen train``."""
 

@@ -1,6 +1,7 @@
 """The command ``metagen``: train, evaluate, generate. Heavy imports wait until a command runs."""
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ REPRODUCE = (
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    os.environ.pop("MPLBACKEND", None)  # pictures are drawn without a window; a wrong name stops matplotlib
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # LANG=C has no word for most names
@@ -116,8 +118,9 @@ def _train(argv: list[str]) -> int:
         "--resume", type=Path, metavar="RUN", help="go on with a training that was interrupted"
     )
     args = parser.parse_intermixed_args(argv)
+    _check_sweep(args)
     if args.multirun:
-        return through_hydra(*_sweep(args))
+        return through_hydra(*_sweep(args), _most(args))
     if args.resume is not None:
         return _resume(args.resume, args.overrides)
     from metagen.runs.run import new_run
@@ -131,9 +134,29 @@ def _parser(command: str, description: str) -> Parser:
     parser.add_argument("overrides", nargs="*", help="Hydra's, such as learner=maml task.shots=1")
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep")
     parser.add_argument("--force", action="store_true", help="replace the run that hydra.run.dir holds")
+    parser.add_argument("--up-to", type=int, metavar="N", help="jobs that a sweep may have (default: 1000)")
     parser.add_argument("-cd", "--config-dir", help="a folder with configurations of your own")
     parser.add_argument("-cn", "--config-name", default="config", help="the primary configuration")
     return parser
+
+
+def _check_sweep(args: Any) -> None:
+    """Refuse options that do not go with a sweep, or only with one.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if args.multirun and args.force:
+        raise UsageError("--force replaces a run, never a sweep: name another hydra.sweep.dir")
+    if args.up_to is not None and (not args.multirun or args.up_to < 1):
+        raise UsageError(f"--up-to {args.up_to}: expected the number of jobs, 1 or more, of a sweep by -m")
+
+
+def _most(args: Any) -> int | None:
+    """Return how many jobs a sweep may have; None of one that is resumed, whose jobs are known."""
+    from metagen.sweeps.count import MOST
+
+    return None if args.resume is not None else args.up_to or MOST
 
 
 def _sweep(args: Any) -> tuple[Task, list[str]]:
@@ -163,12 +186,16 @@ def _evaluate(argv: list[str]) -> int:
         return 0
     from metagen.config.overrides import key_of
     from metagen.runs.reopen import best_checkpoint, evaluation_of, reopen
+    from metagen.sweeps.count import MOST
 
+    _check_sweep(args)
     if args.multirun:
         best_checkpoint(args.run)
         given = {key_of(text) for text in args.overrides}
         known = [text for text in reopen(args.run).known if key_of(text) not in given]
-        return through_hydra(Task("evaluate", args.run, known), ["-m", *known, *args.overrides])
+        return through_hydra(
+            Task("evaluate", args.run, known), ["-m", *known, *args.overrides], args.up_to or MOST
+        )
     return do("evaluate", evaluation_of(args.run, args.overrides, args.force))
 
 

@@ -47,6 +47,31 @@ BORROWED: dict[str, dict[str, Any]] = {
         "gradient_clip_algorithm": Literal["norm", "value"] | None,
         "enable_progress_bar": bool,
         "reload_dataloaders_every_n_epochs": NonNegativeInt,
+        "profiler": Literal["simple", "advanced", "pytorch"] | dict | None,
+    },
+    "lightning.EarlyStopping": {
+        "monitor": Text,
+        "mode": Literal["min", "max"],
+        "patience": NonNegativeInt,
+        "min_delta": Finite,
+        "stopping_threshold": Finite | None,
+        "divergence_threshold": Finite | None,
+    },
+    "lightning.EMAWeightAveraging": {
+        "decay": Decay,
+        "update_every_n_steps": PositiveInt,
+        "update_starting_at_step": NonNegativeInt | None,
+        "update_starting_at_epoch": NonNegativeInt | None,
+        "device": Text | None,
+    },
+    "lightning.LearningRateMonitor": {"logging_interval": Literal["step", "epoch"] | None},
+    "lightning.pytorch.loggers": {
+        "name": Text | None,
+        "version": NonNegativeInt | str | None,
+        "flush_logs_every_n_steps": PositiveInt,
+        "tracking_uri": Text | None,
+        "experiment_name": Text,
+        "project": Text | None,
     },
     "torch.optim": {
         "lr": PositiveFloat,
@@ -90,10 +115,11 @@ BORROWED: dict[str, dict[str, Any]] = {
         "negative_slope": Finite,
     },
 }
-"""Of classes by name, or of all classes of a package: argument -> annotation."""
+"""Of classes by the first and last part of their names, or of all of a package: argument -> annotation."""
 
 
 def borrowed(target: str) -> dict[str, Any]:
     """Return what is said of the arguments of a class that is not ours; the closest name counts."""
-    names = [name for name in BORROWED if target == name or target.startswith(f"{name}.")]
+    short = f"{target.partition('.')[0]}.{target.rpartition('.')[2]}"
+    names = [name for name in BORROWED if name in (target, short) or target.startswith(f"{name}.")]
     return BORROWED[max(names, key=len)] if names else {}

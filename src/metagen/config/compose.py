@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import hydra
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from metagen.config.overrides import quoted
+from metagen.config.overrides import key_of, quoted
 from metagen.config.tree import conf_dir
 from metagen.errors import MetagenError
 from metagen.files import expanded
@@ -63,12 +64,31 @@ def compose(
         place = [f"hydra.searchpath=[{quoted('file://' + str(Path(config_dir).absolute()))}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         whole = hydra.compose(config_name, [*place, *overrides], return_hydra_config=True)
+    check_choices(overrides, whole)
     config = OmegaConf.to_container(whole)
     assert isinstance(config, dict)
     hydra_node = config.pop("hydra")
     choices = {str(group): choice for group, choice in hydra_node["runtime"]["choices"].items()}
     chosen = {group: choice for group, choice in choices.items() if "hydra" not in group}
     return Composed({str(key): value for key, value in config.items()}, whole, chosen)
+
+
+def check_choices(overrides: Sequence[str], whole: DictConfig) -> None:
+    """Refuse a choice that there is not of a group that may do without one, which Hydra would drop.
+
+    Raises:
+        HydraException: there is one.
+    """
+    runtime = whole.hydra.runtime
+    if any(source.schema == "pkg" and source.path != "hydra.conf" for source in runtime.config_sources):
+        return  # a package of the user's may have the choice
+    places = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    for key in map(key_of, overrides):
+        name, group = runtime.choices.get(key), key.partition("@")[0]
+        if not isinstance(name, str) or group.startswith("hydra/"):
+            continue
+        if not any((place / group / f"{name}{end}").exists() for place in places for end in (".yaml", "")):
+            raise ConfigCompositionException(f"Could not find '{group}/{name}'")
 
 
 def resolved(config: Mapping[str, Any], whole: DictConfig | None = None) -> Config:

@@ -91,6 +91,20 @@ def _config_error(errors: list[Any], words: Sequence[str]) -> str:
         names = options[1].split() if options else _choices(group)  # none are listed for one of a list
         listed = f" (choices: {', '.join(names)})" if names else ""
         return f"{group or 'config'} has no choice '{choice}'{nearest(choice, names)}{listed}"
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return f"{match[1]} has a value already: leave the + before it out"
+    if match := re.search(r"Multiple values for (\S+?)\. To override", text):
+        return f"{match[1]} has a choice already: leave the + before it out"
+    if match := re.search(r"Could not delete '([^']+)'", text):
+        return (
+            f"~{match[1]}: there is nothing of that name to leave out; a list is left out by {match[1]}=null"
+        )
+    if match := re.search(r"Interpolation key '([^']+)' not found", text):
+        return (
+            f"{match[1]} is missing, and another value is made of it: give it a value, or leave no node out"
+        )
+    if match := re.search(r"Error merging override (\S+)=(\S*)", text):
+        return f"{match[1]}={match[2]}: Hydra takes no such value there; see metagen train --cfg hydra"
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], words)
     if match := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):

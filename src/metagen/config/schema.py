@@ -103,7 +103,7 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
                 f"(it takes {', '.join(parameters)})"
             )
         if not fits(value, declared.get(key, Any)):
-            raise refusal(f"{path}.{key}", value, declared[key])
+            raise refusal(f"{path}.{key}", value, declared.get(key, Any))
     if not node.get("_partial_", False) and not node.get("_args_"):
         for name, parameter in parameters.items():
             if parameter.default is parameter.empty and name not in node:
@@ -132,9 +132,8 @@ def declarations(target: Any) -> dict[str, Any]:
     """Return argument -> annotation of a class or function, ranges included."""
     name = f"{target.__module__}.{target.__qualname__}"
     known = hints(target.__init__ if inspect.isclass(target) else target)
-    short = f"{name.partition('.')[0]}.{target.__name__}"
     taken = _parameters(target)[0]
-    all_known = {**known, **borrowed(name), **borrowed(short)}
+    all_known = {**known, **borrowed(name)}
     return {key: hint for key, hint in all_known.items() if key in taken}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metagen.core.episode import Episode, Params, Shots
 from metagen.core.objective import Objective
 from metagen.functional.autocast import Lowered
-from metagen.ranges import NonNegativeInt, checked
+from metagen.ranges import AdaptationSteps, checked
 
 
 class State(NamedTuple):
@@ -60,7 +60,7 @@ class Learner(nn.Module):
     lowers: Lowered = "query"
 
     @checked
-    def __init__(self, steps: NonNegativeInt = 0, test_steps: NonNegativeInt | None = None) -> None:
+    def __init__(self, steps: AdaptationSteps = 0, test_steps: AdaptationSteps | None = None) -> None:
         super().__init__()
         self.steps = steps
         self.test_steps = steps if test_steps is None else test_steps

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metagen.errors import MetagenError
+from metagen.files import is_text
 
 CHANNELS = (1, 3)
 """What a pixel may have: a grey level, or red, green and blue."""
@@ -49,6 +50,8 @@ class Bank:
             shape = tuple(getattr(self, field).shape)
             self._require(shape == (m,), f"{field} ({m},)", f"shape {shape}")
         self._require(m > 0, "at least one image", m)
+        odd = [name for name in self.names if not is_text(name)]
+        self._require(not odd, "names of classes that are text in UTF-8", odd[:3])
         self._require(bool((self.labels.diff() >= 0).all()), "ascending labels", "unsorted ones")
         self._require(len(set(self.names)) == len(self.names), "distinct class names", "a repeated one")
         found = torch.unique_consecutive(self.labels)

@@ -60,6 +60,9 @@ class ProtoNetJudge(Judge):
         super().__init__(model, lr=lr, seed=seed, cache=cache)
         self.steps, self.ways, self.queries = steps, ways, queries
 
+    has_classes = False
+    """Whether it gives logits of the classes of the data."""
+
     def check(self, bank: Any, tested: Collection[str] = ()) -> None:
         """Refuse data from which :meth:`fit` could not learn.
 

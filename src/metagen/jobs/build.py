@@ -19,6 +19,7 @@ from metagen.errors import MetagenError, UsageError
 from metagen.evaluation.likelihood import Likelihood
 from metagen.jobs import memory
 from metagen.jobs.rehearsal import rehearse
+from metagen.jobs.rehearsal_of_test import check_metrics
 from metagen.jobs.setup import Setup
 from metagen.runs.reopen import checkpoint_file
 from metagen.training.checkpoints import read_checkpoint
@@ -80,6 +81,7 @@ def _parts(config: Config) -> tuple[Trainers, dict[str, Metric], Likelihood | No
         likelihood = _made(config["likelihood"], "likelihood", "importance_samples")
     trial = _check_parts(config)
     metrics = _fitting(metrics, trial.model)
+    check_metrics(metrics, judge, config["task"], config["samples"])
     if likelihood is not None:
         task = config["task"]
         likelihood.check(trial.model, task.get("test_shots") or task.get("shots", 0))

@@ -70,7 +70,9 @@ def _steps_done(run: Path) -> int | None:
 def _record(run: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError, TypeError, MetagenError):
         record = read_json(run / "metrics.json")
-        return record if isinstance(record, dict) else {}
+        told = record.get("training", {}) if isinstance(record, dict) else None
+        if isinstance(told, dict) and isinstance(record.get("metrics"), dict):
+            return record if isinstance(told.get("steps"), int | None) else {}
     return {}
 
 

@@ -11,7 +11,7 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional.vectorize import gradient
 from metagen.learners.parts import Composition, Gradient
-from metagen.ranges import PositiveFloat, PositiveInt, checked
+from metagen.ranges import PositiveFloat, Turns, checked
 
 START = "implicit.start"
 """Name of the slot for z_0."""
@@ -40,7 +40,7 @@ class Implicit(Gradient):
     lowers = "none"  # it solves with gradients of the query loss that no loss scale reaches
 
     @checked
-    def __init__(self, strength: PositiveFloat = 2.0, cg_steps: PositiveInt = 5) -> None:
+    def __init__(self, strength: PositiveFloat = 2.0, cg_steps: Turns = 5) -> None:
         super().__init__()
         self.strength, self.cg_steps = strength, cg_steps
 

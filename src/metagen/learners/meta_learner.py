@@ -18,7 +18,7 @@ from metagen.learners.parts import Composition, Gradient, MetaLoss
 from metagen.learners.rules import Rule
 from metagen.learners.schedules import Schedule
 from metagen.learners.starts import Start
-from metagen.ranges import NonNegativeInt, PositiveFloat, PositiveInt, checked
+from metagen.ranges import AdaptationSteps, PositiveFloat, PositiveInt, checked
 
 
 class MetaLearner(Composition):
@@ -58,8 +58,8 @@ class MetaLearner(Composition):
         rule: Rule | None = None,
         gradient: Gradient | None = None,
         meta_loss: MetaLoss | None = None,
-        steps: NonNegativeInt | Schedule = 0,
-        test_steps: NonNegativeInt | None = None,
+        steps: AdaptationSteps | Schedule = 0,
+        test_steps: AdaptationSteps | None = None,
         test_rate: PositiveFloat | None = None,
         adapts: str | Sequence[str] | Adapts = "all",
         batch: PositiveInt | None = None,

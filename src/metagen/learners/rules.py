@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
 from metagen.functional.autocast import Lowered
-from metagen.ranges import Decay, NonNegativeFloat, PositiveFloat, PositiveInt, checked
+from metagen.ranges import Decay, NonNegativeFloat, PositiveFloat, Turns, checked
 
 
 class Rule(nn.Module):
@@ -151,7 +151,7 @@ class LayerStepRates(Rule):
     learned = True
 
     @checked
-    def __init__(self, rate: PositiveFloat, count: PositiveInt) -> None:
+    def __init__(self, rate: PositiveFloat, count: Turns) -> None:
         super().__init__(rate)
         self.count = count
 

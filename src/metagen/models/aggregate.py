@@ -5,13 +5,14 @@ import math
 from torch import Tensor, nn
 
 from metagen.errors import MetagenError
-from metagen.ranges import Width, checked
+from metagen.ranges import PositiveInt, Width, checked
 
 
 class Mean(nn.Module):
     """c = 1/K sum_k r_k (Edwards and Storkey, *Towards a Neural Statistician*, ICLR 2017)."""
 
-    def __init__(self, row: int) -> None:
+    @checked
+    def __init__(self, row: PositiveInt) -> None:
         super().__init__()
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ class Attention(nn.Module):
     """
 
     @checked
-    def __init__(self, row: int, heads: Width = 4, size: Width = 32) -> None:
+    def __init__(self, row: PositiveInt, heads: Width = 4, size: Width = 32) -> None:
         super().__init__()
         if row % heads:
             raise MetagenError(

@@ -16,7 +16,7 @@ from metagen.models.aggregate import Mean
 from metagen.models.blocks import Film, SelfAttention, SetEncoder, SetGenerator
 from metagen.models.layers import Conv2d, ConvTranspose2d
 from metagen.models.sizes import halvings
-from metagen.ranges import WIDE, Colours, Decay, NonNegativeFloat, PositiveInt, SideBy4, Width, checked
+from metagen.ranges import WIDE, Colours, Decay, Finite, NonNegativeFloat, SideBy4, Turns, Width, checked
 
 Field = Callable[[Tensor, float], Tensor]
 """v(x, t): states (B, ...) and a time to their velocities (B, ...)."""
@@ -55,7 +55,7 @@ class Flow(SetGenerator):
         hidden: Width = 256,
         context_dropout: Decay = 0.1,
         guidance: NonNegativeFloat = 1.5,
-        sample_steps: PositiveInt = 10,
+        sample_steps: Turns = 10,
         solver: Solver | None = None,
         aggregate: Callable[[int], nn.Module] = Mean,
         colours: Colours = 1,
@@ -148,7 +148,7 @@ class Flow(SetGenerator):
         return self.context[y.flatten()]
 
 
-def euler(v: Field, x: Tensor, start: float, stop: float, steps: int) -> Tensor:
+def euler(v: Field, x: Tensor, start: Finite, stop: Finite, steps: Turns) -> Tensor:
     """Solve dx/dt = v(x, t): x + h v(x, t) in every step, with an error of O(h)."""
     h = (stop - start) / steps
     for i in range(steps):
@@ -156,7 +156,7 @@ def euler(v: Field, x: Tensor, start: float, stop: float, steps: int) -> Tensor:
     return x
 
 
-def heun(v: Field, x: Tensor, start: float, stop: float, steps: int) -> Tensor:
+def heun(v: Field, x: Tensor, start: Finite, stop: Finite, steps: Turns) -> Tensor:
     """Solve dx/dt = v(x, t) by the explicit trapezoid (Heun, 1900), with an error of O(h^2).
 
     x + h/2 (k_1 + k_2) in every step, k_1 = v(x, t), k_2 = v(x + h k_1, t + h).

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from metagen.config.compose import Composed, Config, compose, resolved, with_output_dir
 from metagen.config.foreign import check_command_line
-from metagen.config.overrides import of_hydra
-from metagen.errors import MetagenError
-from metagen.files import write_text
+from metagen.config.overrides import key_of, of_hydra
+from metagen.errors import MetagenError, UsageError
+from metagen.files import is_text, write_text
 from metagen.reading import read_yaml
 from metagen.runs.footprint import Footprint, remove
 
@@ -38,6 +38,8 @@ OWN = (
     "tensorboard", "csv", "wandb",
 )  # fmt: skip
 """What a run writes into its folder; nothing else is ever removed."""
+OF_A_SWEEP = ("hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
+"""Keys of Hydra that only a sweep reads."""
 WORTH = ("checkpoints/*.ckpt", "metrics.json")
 """Where one of these is, the folder stays, however the run ended."""
 
@@ -90,6 +92,8 @@ class Run:
         Raises:
             MetagenError: it does, or it is no folder.
         """
+        if not is_text(str(self.folder)):
+            raise UsageError(f"{self.folder}: a name that is no text in UTF-8; name another folder")
         if self.folder.exists() and not self.folder.is_dir():
             raise MetagenError(f"{self.folder} is a file: name a new folder by hydra.run.dir")
         sign = self._sign()
@@ -261,15 +265,20 @@ def check_hydra(whole: DictConfig) -> None:
     """Refuse what Hydra could do around a job and a run does not.
 
     Raises:
-        MetagenError: such a key is set.
+        UsageError: such a key is set.
     """
     node = whole.hydra
+    for word in node.overrides.hydra:
+        if key_of(word).startswith(OF_A_SWEEP) or word.lstrip("+") == "hydra.mode=MULTIRUN":
+            raise UsageError(f"{word} is for a sweep: add -m, or leave it out")
     if node.get("callbacks"):
-        raise MetagenError("hydra.callbacks are not called by metagen: leave them out")
+        raise UsageError("hydra.callbacks are not called by metagen: leave them out")
     if node.job.get("chdir"):
-        raise MetagenError("hydra.job.chdir=true: a run keeps the working directory; leave it out")
+        raise UsageError("hydra.job.chdir=true: a run keeps the working directory; leave it out")
+    if node.job.get("env_set"):
+        raise UsageError("hydra.job.env_set: set variables in the shell; leave it out")
     if node.get("output_subdir") != ".hydra":
-        raise MetagenError("hydra.output_subdir: a run is described in its folder's .hydra; leave it out")
+        raise UsageError("hydra.output_subdir: a run is described in its folder's .hydra; leave it out")
 
 
 @contextmanager

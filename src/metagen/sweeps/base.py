@@ -12,12 +12,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metagen.config.compose import select
+from metagen.config.compose import check_choices, resolved, select
 from metagen.config.error_lines import explain
 from metagen.config.foreign import check_job
 from metagen.config.overrides import key_of
 from metagen.console import echo
 from metagen.errors import MetagenError, UsageError
+from metagen.ranges import PositiveInt, check_node, hints
 from metagen.runs.run import SIGNS, SWEEP
 from metagen.sweeps.adopt import adopted
 from metagen.sweeps.plan import Job, Sweep
@@ -48,6 +49,8 @@ class SweepLauncher(Launcher):
         assert isinstance(task_function, Task)
         self.context, self.task, self.config = hydra_context, task_function, config
         self.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
+        check_node(config.hydra.launcher, hints(type(self).__init__), "hydra.launcher")
+        check_node(config.hydra.sweeper, {"max_batch_size": PositiveInt | None}, "hydra.sweeper")
         goes_on = str(config.hydra.sweeper._target_).startswith("hydra_plugins.metagen_sweeps.")
         if not goes_on:
             refuse_a_run(self.root)
@@ -63,6 +66,9 @@ class SweepLauncher(Launcher):
         known = {key_of(text) for text in self.task.known}
         own = [[text for text in one if key_of(text) not in known] for one in job_overrides]
         configs = [self._compose(one, initial_job_idx + i) for i, one in enumerate(own)]
+        if initial_job_idx == 0 and not self.resume:
+            for number, config in enumerate(configs):
+                check_values(config, f"job {number} ({' '.join(own[number])})")
         self.prepare(configs)
         sweep, jobs = self._plan(own, configs, initial_job_idx)
         try:
@@ -85,6 +91,7 @@ class SweepLauncher(Launcher):
         words = [*self.task.known, *overrides]
         try:
             config = self.context.config_loader.load_sweep_config(self.config, words)
+            check_choices(words, config)
         except (HydraException, OmegaConfBaseException) as error:
             # A key that only some choices have: what is known is what this job chose.
             line = explain(error, words)
@@ -134,6 +141,22 @@ class SweepLauncher(Launcher):
         assert isinstance(own, list)
         run = None if self.task.run is None else str(self.task.run.absolute())
         return Sweep(self.root, self.task.name, arguments, own, flags, os.getcwd(), study=self.study, run=run)
+
+
+def check_values(config: DictConfig, name: str) -> None:
+    """Refuse a job whose values are out of their ranges, before the first one starts.
+
+    Raises:
+        UsageError: see :func:`metagen.config.schema.check`.
+    """
+    from metagen.config.schema import check  # imports torch, which a sweep that is only shown can do without
+
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    try:
+        check(resolved({str(key): value for key, value in plain.items() if key != "hydra"}, config))
+    except MetagenError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def refuse_a_run(folder: Path) -> None:

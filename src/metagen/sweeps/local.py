@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from metagen.console import echo
+from metagen.ranges import PositiveFloat, PositiveInt
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.queue import Queue
@@ -24,9 +25,9 @@ class LocalLauncher(SweepLauncher):
     def __init__(
         self,
         devices: Sequence[int | str] | None = None,
-        per_device: float = 1,
-        jobs: int | None = None,
-        threads: int | None = None,
+        per_device: PositiveFloat = 1,
+        jobs: PositiveInt | None = None,
+        threads: PositiveInt | None = None,
     ) -> None:
         super().__init__()
         self.devices, self.per_device, self.jobs, self.threads = devices, per_device, jobs, threads

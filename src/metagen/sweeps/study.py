@@ -15,6 +15,7 @@ from metagen.config.pruners import PRUNER, make_pruner
 from metagen.console import echo
 from metagen.errors import MetagenError, nearest
 from metagen.files import write_text
+from metagen.ranges import PositiveInt, Seed, check_node, hints
 from metagen.sweeps.adopt import adopted, storage
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Sweep
@@ -45,17 +46,14 @@ class OptunaSearch(Sweeper):
     def __init__(
         self,
         metric: str | Sequence[str] | None = None,
-        n_trials: int = 20,
-        n_jobs: int = 2,
-        seed: int = 0,
+        n_trials: PositiveInt = 20,
+        n_jobs: PositiveInt = 2,
+        seed: Seed = 0,
         prune: bool = True,
         params: Mapping[str, Any] | None = None,
         sampler: Mapping[str, Any] | None = None,
         pruner: Mapping[str, Any] | None = None,
     ) -> None:
-        for name, value in (("n_trials", n_trials), ("n_jobs", n_jobs)):
-            if not (isinstance(value, int) and value >= 1):
-                raise MetagenError(f"hydra.sweeper.{name}={value}: expected a whole number of 1 or more")
         self.metric, self.n_trials, self.n_jobs, self.seed = metric, n_trials, n_jobs, seed
         self.params: Mapping[str, Any] = params or {}
         self.exhausted = False
@@ -69,6 +67,7 @@ class OptunaSearch(Sweeper):
         """
         from hydra.core.plugins import Plugins
 
+        check_node(config.hydra.sweeper, hints(type(self).__init__), "hydra.sweeper")
         try:
             import optuna
         except ImportError as error:

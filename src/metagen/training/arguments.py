@@ -4,10 +4,12 @@ Every argument works as Lightning documents it, or is refused in a line that say
 them itself, and an episode that never ends has no use for others.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from metagen.errors import MetagenError
+from metagen.errors import UsageError
+from metagen.ranges import shown
 
 REFUSED = {
     "callbacks": "choose them by callbacks=[ema,early_stopping], or +callbacks.NAME._target_=CLASS",
@@ -44,17 +46,18 @@ def check_arguments(node: Mapping[str, Any]) -> None:
         node: the configuration of a ``lightning.Trainer``.
 
     Raises:
-        MetagenError: there is one.
+        UsageError: there is one.
     """
     for name, why in REFUSED.items():
         value = node.get(name)
-        if value is None or any(value is usual or value == usual for usual in USUAL.get(name, ())):
+        usual = [one for one in USUAL.get(name, ()) if type(one) is type(value)]  # 1 batch is not all: 1.0
+        if value is None or value in usual:
             continue
-        raise MetagenError(f"trainer.{name}={value}: {why}")
+        raise UsageError(f"trainer.{name}={shown(value)}: {why}")
     strategy = node.get("strategy")
     named = strategy.get("_target_") if isinstance(strategy, Mapping) else strategy
     if named not in (None, "auto", STRATEGY):
-        raise MetagenError(
+        raise UsageError(
             f"trainer.strategy={named}: Lightning's waits for gradients that an inner loop does not make; "
             "trainer=ddp shares the tasks of a step among processes"
         )
@@ -68,31 +71,36 @@ def check_length(node: Mapping[str, Any], endless: bool) -> None:
         endless: whether an epoch of the task never ends, as one of episodes.
 
     Raises:
-        MetagenError: see there.
+        UsageError: see there.
     """
-    steps, epochs = node.get("max_steps", -1), node.get("max_epochs")
+    steps, epochs, least = node.get("max_steps", -1), node.get("max_epochs"), node.get("min_steps") or 0
     if not isinstance(steps, int) or steps < 1:
-        raise MetagenError(
+        raise UsageError(
             f"trainer.max_steps={steps}: learning-rate schedules and records go by the number of steps: "
             "set it; trainer.max_epochs and trainer.max_time may end the training before"
         )
+    if least > steps:
+        raise UsageError(f"trainer.min_steps={least} is more than trainer.max_steps={steps}: lower it")
+    text = node.get("max_time")
+    if isinstance(text, str) and not re.fullmatch(r"\d{1,6}(:\d{1,6}){3}", text):
+        raise UsageError(f"trainer.max_time={text}: expected DAYS:HOURS:MINUTES:SECONDS, such as 00:01:30:00")
     limit, overfit = node.get("limit_train_batches"), node.get("overfit_batches") or 0
     for name, value in (("limit_train_batches", limit), ("overfit_batches", overfit or None)):
         _check_batches(name, value, endless)
     if endless and epochs not in (None, -1) and limit is None and not overfit:
-        raise MetagenError(
+        raise UsageError(
             f"trainer.max_epochs={epochs}: an epoch of episodes never ends; set trainer.max_steps, or the "
             "length of an epoch by trainer.limit_train_batches"
         )
     interval, accumulated = node.get("val_check_interval"), node.get("accumulate_grad_batches", 1)
     if isinstance(interval, float) and endless and limit is None and not overfit:
-        raise MetagenError(
+        raise UsageError(
             f"trainer.val_check_interval={interval}: a share of an epoch, which never ends here; expected a "
             "number of batches"
         )
     if isinstance(interval, int) and interval > 0 and interval % accumulated:
         more = -(-interval // accumulated) * accumulated
-        raise MetagenError(
+        raise UsageError(
             f"trainer.val_check_interval={interval}: no multiple of accumulate_grad_batches={accumulated}, "
             f"so that a validation would fall into a step: set {more}"
         )
@@ -103,7 +111,7 @@ def _check_batches(name: str, value: Any, endless: bool) -> None:
     if value is None:
         return
     if value == 0 or (isinstance(value, float) and not value.is_integer() and (endless or "over" in name)):
-        raise MetagenError(f"trainer.{name}={value}: expected a number of batches, 1 or more")
+        raise UsageError(f"trainer.{name}={value}: expected a number of batches, 1 or more")
 
 
 def translated(node: Mapping[str, Any]) -> dict[str, Any]:

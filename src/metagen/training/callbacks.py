@@ -8,8 +8,10 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from metagen.config.trusted import instantiate
 from metagen.errors import MetagenError
 
-PLACES = ("save_dir", "dirpath", "log_dir", "filename", "dir")
+PLACES = ("save_dir", "dirpath", "log_dir", "filename", "dir", "sub_dir")
 """Arguments of callbacks, loggers and profilers that name what they write."""
+FOLDERS = ("name", "version")
+"""Those of a logger of files, which Lightning makes folders of."""
 
 
 def check_places(node: Any, where: str) -> None:
@@ -22,8 +24,9 @@ def check_places(node: Any, where: str) -> None:
         for index, value in enumerate(node):
             check_places(value, f"{where}[{index}]")
     if isinstance(node, Mapping):
+        files = str(node.get("_target_")).endswith(("CSVLogger", "TensorBoardLogger"))
         for key, value in node.items():
-            if key in PLACES and isinstance(value, str) and _outside(value):
+            if (key in PLACES or (files and key in FOLDERS)) and isinstance(value, str) and _outside(value):
                 raise MetagenError(
                     f"{where}.{key}={value}: expected a folder within that of the run, such as {key}=mine"
                 )

@@ -206,6 +206,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             file.seek(0)
             saved = torch.load(file, map_location="cpu", weights_only=True)
         check_shape(saved, SHAPE)
+        if saved["global_step"] < 0:
+            raise ShapeError(f"global_step is {saved['global_step']}")
         return saved
     except FileNotFoundError as error:
         raise MetagenError(

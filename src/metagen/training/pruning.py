@@ -1,13 +1,14 @@
 """End a trial early whose validation losses are worse than those of the trials before it."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from metagen.config.pruners import PRUNER, make_pruner
-from metagen.errors import MetagenError, TrialPrunedError
+from metagen.errors import TrialPrunedError, UsageError
 from metagen.variables import TRIAL
 
 
@@ -47,15 +48,20 @@ def pruning() -> list[Callback]:
     """Return the callback where this process runs a trial of a study that prunes.
 
     Raises:
-        MetagenError: the environment names a trial that there is not.
+        UsageError: the environment names a trial that there is not.
     """
-    number, _, storage = os.environ.get(TRIAL, "").partition(":")
-    if not storage:
+    named = os.environ.get(TRIAL, "")
+    if not named:
         return []
+    number, _, storage = named.partition(":")
+    file = Path(storage.removeprefix("sqlite:///"))
+    if not number.isdigit() or not storage or (storage.startswith("sqlite:") and not file.is_file()):
+        # SQLite would make the file.
+        raise UsageError(f"{TRIAL}={named}: expected NUMBER:DATABASE of a study that there is; unset it")
     try:
         return [Pruning(storage, int(number))]
     except Exception as error:  # whatever optuna and its database say
         reason = " ".join(str(error).split())[:200]
-        raise MetagenError(
+        raise UsageError(
             f"{TRIAL}={number}:{storage}: no trial of a study ({reason}); unset it, or start the sweep again"
         ) from error

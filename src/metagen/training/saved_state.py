@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from packaging.version import InvalidVersion, Version
 
 
 class ShapeError(ValueError):
@@ -44,6 +45,10 @@ def check_state(saved: Mapping[str, Any], module: L.LightningModule | None) -> N
         ShapeError: a part is missing, of another type, or another optimizer's.
     """
     check_shape(saved, TO_GO_ON)
+    try:
+        Version(saved["pytorch-lightning_version"])
+    except InvalidVersion as error:
+        raise ShapeError(f"pytorch-lightning_version is {saved['pytorch-lightning_version']!r}") from error
     for one in saved["optimizer_states"]:
         check_shape(one, {"state": {}, "param_groups": list}, "optimizer_states")
     _check_callbacks(saved["callbacks"])

@@ -20,7 +20,8 @@ def packed(checkpoint: dict[str, Any], half: bool = True) -> bytes:
             65,504 keeps its 32 bits.
     """
     state = {name: _stored(x, half) for name, x in checkpoint["state_dict"].items()}
-    classes = checkpoint.get("hyper_parameters", {}).get("classes", 1)
+    told = checkpoint.get("hyper_parameters")
+    classes = told.get("classes", 1) if isinstance(told, dict) else 1
     about = {"format": "pt", "global_step": str(checkpoint["global_step"]), "classes": str(classes)}
     return save(state, about)
 
