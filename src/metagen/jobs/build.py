@@ -49,6 +49,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
     setup = Setup(
         data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,
         config["checkpoint_every"], config["max_skips"], advice(config),
+        config.get("curves", "all"),  # so it was before there was a choice
     )  # fmt: skip
     setup.check()
     return setup
