@@ -59,7 +59,7 @@ def _check_pure(experiment: Experiment, episode: Episode) -> None:
     for seed in range(2):
         torch.manual_seed(seed)
         losses.append(_adaptation(experiment, episode, loop, 0))
-    if not torch.allclose(*losses, rtol=1e-4, equal_nan=True):
+    if not torch.allclose(losses[0], losses[1], rtol=1e-4, equal_nan=True):
         raise UsageError(
             f"the loss of {type(model).__name__} differs for the same images: it draws noise that no seed of "
             "an episode fixes; draw it from shots.key (metagen.functional.rng), or leave it out"
