@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from metagen.errors import installing
+
 SOURCE = Path(__file__).parents[2] / "src"
 REMEDIES = Path(__file__).with_name("remedies.yaml")
 SAYS = re.compile(
@@ -113,6 +115,8 @@ def _text(node: ast.AST) -> str:
         inner = node.value
         if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "nearest":
             return "; did you mean '…'?"
+        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "installing":
+            return installing(_text(inner.args[0]) or f"‹{_name(inner.args[0])}›")
         return f"‹{_name(inner)}›"
     return ""
 

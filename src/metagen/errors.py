@@ -3,6 +3,14 @@
 import difflib
 from collections.abc import Iterable
 
+DISTRIBUTION = "metagen-images"
+"""What pip installs; the import and the command are ``metagen``, which is another tool's name on PyPI."""
+
+
+def installing(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"
+
 
 class MetagenError(Exception):
     """Bad input: one line that says what was expected, what came, and what to do.

@@ -255,6 +255,17 @@ def curve(*means):
     return {step: {"recognised": [mean] * EPISODES} for step, mean in means}
 
 
+def test_metrics_of_the_last_step_only_are_named_where_fewer_steps_are_asked_for(runs):
+    early = {step: {"recognised": [1.0, 2.0]} for step in (0, 5)}
+    path = early | {10: {"recognised": [3.0, 4.0], "coverage": [0.5, 0.75]}}
+    folder = runs(record("chain", 0, path), record("scratch", 0, path))
+    say = "chain has coverage after its last step only: metagen evaluate RUN curves=all"
+    for options in ({"budget": 5}, {"budget": 7}, {"budgets": True}, {"budget": 5, "budgets": True}):
+        assert any(note.startswith(say) for note in found(folder, **options).notes), options
+    for options in ({}, {"budget": 10}, {"budget": 20}, {"budget": 5, "metrics": ["recognised"]}):
+        assert not any("last step only" in note for note in found(folder, **options).notes), options
+
+
 def test_pay_off_is_training_over_what_a_task_saves(runs):
     folder = runs(
         record("scratch", 0, curve((0, 1.0), (10, 50.0), (20, 90.0), (50, 80.0))),

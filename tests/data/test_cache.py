@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -230,3 +231,37 @@ def test_folder_from_argument_environment_and_home(monkeypatch, tmp_path):
     monkeypatch.delenv("METAGEN_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert caches.folder(None) == tmp_path / ".cache" / "metagen"
+
+
+MINE = """
+import torch
+from metagen.data.bank import Bank
+from metagen.data.dataset import Dataset
+
+class Mine(Dataset):
+    name = "mine"
+
+    def sources(self):
+        return []
+
+    def read(self):
+        images = torch.full((4, 1, 8, 8), GREY, dtype=torch.uint8)
+        return Bank("mine", images, torch.tensor([0, 0, 1, 1]), ("a", "b"), torch.zeros(4, dtype=bool))
+"""
+
+
+@pytest.mark.parametrize("in_a_file", [True, False])
+def test_a_bank_that_another_read_made_is_stale(tmp_path, monkeypatch, in_a_file):
+    file, seen = tmp_path / "mine.py", []
+    for grey in (10, 10, 20):
+        text = MINE.replace("GREY", str(grey))
+        module = types.ModuleType("mine")
+        monkeypatch.setitem(sys.modules, "mine", module)
+        if in_a_file:
+            file.write_text(text)
+            module.__file__ = str(file)
+        exec(text, module.__dict__)
+        data = module.Mine(size=8, split="0.5/0/0.5", cache=str(tmp_path / "cache"))
+        seen.append(int(data.load().images.max()))
+    assert seen == [10, 10, 20]
+    assert len(list((tmp_path / "cache" / "banks").glob("*.bank"))) == 1, "what is stale is removed"

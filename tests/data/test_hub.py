@@ -85,7 +85,7 @@ def test_what_is_not_there(options, says):
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MetagenError, match=r"pip install 'metagen\[hub\]'"):
+    with pytest.raises(MetagenError, match=r"pip install 'metagen-images\[hub\]'"):
         Hub("animals")
 
 

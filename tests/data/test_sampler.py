@@ -226,3 +226,14 @@ def test_the_episodes_stay_what_they_are():
     x = sampler(symmetries=True, dilation=0.5, binarize="bernoulli").episodes(torch.arange(200))
     digest = hashlib.sha256(x.support.x.numpy().tobytes() + x.query.x.numpy().tobytes())
     assert digest.hexdigest() == "a2c3248d5ccd998610b1e85b39b34d729a1948b9dd73094a1920306586dccfe6"
+
+
+@pytest.mark.parametrize("stage", ["train", "val", "test"])
+def test_what_an_episode_lacks_is_named_by_the_key_of_its_stage(stage):
+    of = "task.test_" if stage == "test" else "task."
+    bank = toy_bank()
+    names = list(bank.names[:2])
+    with pytest.raises(MetagenError, match=rf"lower {of}shots or {of}queries$"):
+        EpisodeSampler(bank, names, 2, 5, 100_000, 0, stage)
+    with pytest.raises(MetagenError, match=rf"needs {of}ways=3 classes but has 2: lower {of}ways or name"):
+        EpisodeSampler(bank, names, 3, 1, 1, 0, stage)

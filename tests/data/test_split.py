@@ -160,3 +160,9 @@ def test_shares():
     assert shares_of("1/0/0") == (1, 0, 0)
     with pytest.raises(MetagenError, match="add up to 1"):
         shares_of("7/1/2")
+
+
+def test_an_empty_name_says_what_a_split_may_be():
+    says = r'data\.split= is neither a split, shares as .*, nor a JSON file that holds \{"train": \['
+    with pytest.raises(MetagenError, match=says):
+        Split.load("")

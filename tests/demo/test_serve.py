@@ -25,7 +25,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(run_folders, capsys, monk
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "gradio" else find(name, *a)
     )
-    assert fails(["demo", str(run_folders["amortized"])], capsys, "pip install 'metagen[demo]'") == 1
+    assert fails(["demo", str(run_folders["amortized"])], capsys, "pip install 'metagen-images[demo]'") == 1
 
 
 def test_a_page_needs_a_run(capsys):

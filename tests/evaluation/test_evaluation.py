@@ -2,14 +2,18 @@
 
 import pytest
 import torch
-from conftest import build_pair
+from conftest import build_pair, choices, composed
+from hydra.utils import instantiate
 
+from metagen.core.metric import PooledMetric
 from metagen.data.digits import Digits
 from metagen.data.sampler import EpisodeSampler
 from metagen.evaluation.evaluation import Evaluation, budgets
 from metagen.functional.vectorize import loop, vmap
 from metagen.metrics.accuracy import Accuracy
+from metagen.metrics.classification_accuracy_score import LearnedScore
 from metagen.metrics.diversity import Diversity
+from metagen.metrics.features import FeatureMetric
 from metagen.metrics.memorisation import Memorisation
 from metagen.metrics.negative_elbo import NegativeElbo
 
@@ -63,3 +67,48 @@ def test_backends_and_batch_sizes_give_the_same_numbers():
             assert runs[0].values[step][name] == pytest.approx(runs[1].values[step][name], rel=1e-9)
     assert torch.equal(runs[0].shown.labels, runs[1].shown.labels)
     torch.testing.assert_close(runs[0].shown.samples, runs[1].shown.samples)
+
+
+class Costly(Diversity):
+    costly = True
+
+
+class Pooled(PooledMetric):
+    name = "pooled"
+    needs_samples = True
+
+    def gather(self, outcome):
+        return float(outcome.samples.mean())
+
+    def conclude(self, kept):
+        return kept
+
+
+def evaluated(learner, objective, **options):
+    metrics = {"diversity": Diversity(), "costly": Costly(), "pooled": Pooled()}
+    draw = sampler(3)
+    evaluation = Evaluation(metrics, draw.class_ids, samples=3, steps=2, **options)
+    with torch.no_grad():
+        evaluation.update(objective, learner, to64(draw.episodes(torch.arange(1))), loop)
+    return evaluation
+
+
+def test_what_is_costly_is_measured_after_the_last_step_only_and_is_the_same_there(monkeypatch):
+    monkeypatch.setattr("metagen.evaluation.evaluation.adaptation_flops", lambda *args: None)
+    _, learner, objective = build_pair("vae", "scratch")
+    cheap, everything = (evaluated(learner, objective, curves=curves) for curves in ("cheap", "all"))
+    assert [list(found) for found in cheap.values.values()] == [
+        ["diversity"], ["diversity"], ["diversity", "costly", "pooled"]
+    ]  # fmt: skip
+    assert list(everything.curve()[0]["metrics"]) == ["diversity", "costly"]
+    assert everything.values[0]["costly"] == everything.values[0]["diversity"]
+    assert cheap.summary() == everything.summary()
+    assert list(cheap.summary()) == ["diversity", "costly", "pooled"]
+    assert cheap.values[2] == everything.values[2]
+    assert cheap.values[2]["costly"] == cheap.values[2]["diversity"]
+
+
+def test_what_trains_a_classifier_or_compares_features_is_costly():
+    for node in composed(f"metric=[{','.join(choices('metric'))}]").metrics.values():
+        metric = instantiate(node)
+        assert metric.costly == isinstance(metric, FeatureMetric | LearnedScore), metric.name

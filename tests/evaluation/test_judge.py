@@ -248,3 +248,12 @@ def test_a_judge_that_becomes_nan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetagenError, match=r"NaN or infinite.*judge\.lr"):
         wild.fit(bank())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_when_it_is_trained_and_only_then(tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        one = judge(tmp_path)
+        one.say = said.append
+        one.fit(bank())
+    assert said == [f"trains a judge of bars (3 classes), once: it is kept in {tmp_path}"]

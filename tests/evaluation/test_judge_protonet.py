@@ -43,6 +43,15 @@ def test_weights_come_from_the_cache(trained, monkeypatch):
     assert torch.equal(again.features(x), trained[0].features(x))
 
 
+def test_it_says_that_it_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(ProtoNetJudge, "_learn", lambda *args: None)
+    said, new = [], judge(tmp_path, ways=7)
+    new.say = said.append
+    new.fit(BANK, TESTED)
+    assert len(said) == 1
+    assert said[0].startswith(f"trains a judge of {BANK.name} (7 classes), once")
+
+
 def test_what_cannot_be_judged_is_refused(tmp_path, trained):
     with pytest.raises(MetagenError, match=r"judge\.ways"):
         judge(tmp_path).fit(BANK, TESTED)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import composed
+from torch import nn
 
 from metagen.errors import MetagenError
 from metagen.jobs.build import build_experiment, check_layers, load_checkpoint, start_from
@@ -57,14 +58,24 @@ def test_another_model_and_what_is_no_checkpoint_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("layer", "words"),
-    [(torch.nn.Dropout(0.1), "Dropout .*leave it out"), (torch.nn.Dropout2d(0.1), "Dropout2d"),
-     (torch.nn.BatchNorm2d(3), "BatchNorm2d .*BatchStatNorm")],
+    [(nn.Dropout(0.1), "Dropout .*leave it out"), (nn.Dropout2d(0.1), "Dropout2d"),
+     (nn.BatchNorm2d(3), "BatchNorm2d .*BatchStatNorm"), (nn.SyncBatchNorm(3), "SyncBatchNorm"),
+     (nn.AlphaDropout(0.1), "AlphaDropout"), (nn.RReLU(), "RReLU draws noise"),
+     (nn.FractionalMaxPool2d(2, output_ratio=0.5), "FractionalMaxPool2d draws noise"),
+     (nn.MultiheadAttention(4, 2, dropout=0.1), "MultiheadAttention .*dropout=0"),
+     (nn.GRU(4, 4, 2, dropout=0.1), "GRU .*dropout=0"),
+     (nn.InstanceNorm2d(4, track_running_stats=True), "InstanceNorm2d .*leave track_running_stats out")],
 )  # fmt: skip
 def test_layers_that_adaptation_cannot_use_are_named(layer, words):
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Sequential(layer))
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(layer))
     with pytest.raises(MetagenError, match=rf"model\.1\.0: {words}"):
         check_layers(model)
-    check_layers(torch.nn.Sequential(torch.nn.GroupNorm(1, 4), torch.nn.ReLU()))
+
+
+def test_norms_of_one_image_and_layers_without_noise_are_taken():
+    norms = nn.GroupNorm(1, 4), nn.LayerNorm(4), nn.InstanceNorm2d(4, affine=True), nn.RMSNorm(4)
+    quiet = nn.Dropout(0), nn.TransformerEncoderLayer(4, 2, dropout=0), nn.GRU(4, 4)
+    check_layers(nn.Sequential(*norms, *quiet, nn.ReLU()))
 
 
 def test_a_checkpoint_may_be_named_by_its_run(tmp_path):

@@ -1,7 +1,9 @@
+import io
 import math
 
 import pytest
 
+from metagen.console import echo
 from metagen.report.tables import comparison_table, metrics_table, number
 
 
@@ -53,3 +55,15 @@ def test_comparison_is_the_same_on_screen_and_in_markdown() -> None:
 
 def test_an_empty_comparison_is_empty() -> None:
     assert comparison_table([])[0].strip() == ""
+
+
+def test_a_terminal_that_has_only_ascii_shows_every_table(monkeypatch):
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, "ascii"))
+    found = {"mean": 97.5, "ci95": 0.25, "n": 30}
+    echo(metrics_table({"recognised": found}, {"recognised": "%"}))
+    echo(comparison_table([{"run": "李明", "recognised": found}])[0])
+    text = shown.getvalue().decode("ascii")
+    assert "97.50 +- 0.25" in text
+    assert "----" in text
+    assert "\\u674e\\u660e" in text

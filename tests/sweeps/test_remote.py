@@ -59,7 +59,9 @@ def test_a_launcher_that_is_not_installed_gets_one_line(name, tmp_cwd, capsys, m
     monkeypatch.setitem(sys.modules, f"hydra_plugins.{module[name]}", None)
     assert run(["train", "-m", "seed=0,1", f"hydra/launcher={name}"]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"metagen: error: hydra/launcher={name} is not installed: pip install 'metagen[{name}]'"]
+    assert lines == [
+        f"metagen: error: hydra/launcher={name} is not installed: pip install 'metagen-images[{name}]'"
+    ]
     assert list(tmp_cwd.iterdir()) == []
 
 

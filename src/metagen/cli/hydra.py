@@ -1,6 +1,7 @@
 """The hand-over of a command line to Hydra: sweeps, and what it shows of a configuration."""
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def through_hydra(task: Task, argv: list[str], most: int | None = None) -> int:
         check_jobs([word for word in argv if not word.startswith("-") and "=" in word], most)
     # Hydra prints errors over many lines and exits; told to raise them instead, we explain in one.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = ["metagen", *argv]
+    sys.argv = ["metagen", *of_every_job(argv)]
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
@@ -39,6 +40,36 @@ def through_hydra(task: Task, argv: list[str], most: int | None = None) -> int:
         task.leave_nothing()
         raise
     return max(task.codes, default=0)
+
+
+def of_every_job(argv: Sequence[str]) -> list[str]:
+    """Return the words of a sweep over choices, with keys of those groups left to the jobs.
+
+    Hydra composes the sweep as a whole first, with each group's default, which may not have the keys of the
+    choices that are swept. It leaves out what is swept, so such a key becomes a sweep over its one value.
+    """
+    words = list(argv)
+    if not {"-m", "--multirun"} & set(words) or any(w.startswith("hydra/sweeper=") for w in words):
+        return words
+    plain = {word: word.partition("=") for word in words if re.fullmatch(r"[\w./@]+=.+", word)}
+    swept = {key for key, _, value in plain.values() if (conf_dir() / key).is_dir() and "," in value}
+    for i, word in enumerate(words):
+        key, _, value = plain.get(word, ("", "", ""))
+        group, dot, _ = key.partition(".")
+        if dot and group != "hydra" and {group, "experiment"} & swept and not _is_sweep(word):
+            words[i] = f"{key}=choice({value})"
+    return words
+
+
+def _is_sweep(word: str) -> bool:
+    """Return whether an override has several values, or cannot be read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return bool(OverridesParser.create().parse_override(word).is_sweep_override())
+    except HydraException:
+        return True
 
 
 LAUNCHERS = {"queue": "this machine", "slurm": "a cluster", "ray": "several machines"}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from metagen.comparison.groups import Group, comparable, grouped
 from metagen.comparison.paired_differences import Measure, baselines, corrected, difference, measures
 from metagen.comparison.tables import Table, budgets_of, by_budget, differences_table, payoffs, scores
-from metagen.runs.records import Left, collect, short_of
+from metagen.runs.records import FinishedRun, Left, collect, short_of
 
 
 class Options(NamedTuple):
@@ -56,7 +56,8 @@ def comparison(folders: Sequence[Path], options: Options) -> Comparison:
     at = [difference(*pair, measure, options.budget) for pair in pairs for measure in known]
     deltas = corrected([d for d in at if d is not None])
     tables = [scores(groups, known, options.within, options.budget)]
-    notes = [*_about(groups, known), *_notes(groups, options), *_short(groups)]
+    notes = [*_about(groups, known), *_notes(groups, options), *_unmeasured(groups, known, options)]
+    notes += _short(groups)
     tables += [differences_table(deltas, options.within)] if deltas else []
     if options.budgets:
         tables += by_budget(pairs, known, budgets_of(groups, options.budget))
@@ -70,6 +71,34 @@ def _about(groups: Sequence[Group], known: Sequence[Measure]) -> list[str]:
     for run in (run for group in groups for run in group.runs()):
         about |= run.record.get("about") or {}
     return [f"{measure.name}: {about[measure.name]}" for measure in known if measure.name in about]
+
+
+def _unmeasured(groups: Sequence[Group], known: Sequence[Measure], options: Options) -> list[str]:
+    """Name the metrics that are asked for after fewer steps, but were measured after the last one only."""
+    notes = []
+    for group in groups:
+        run = group.runs()[0]
+        steps = [] if run.lacks_steps(options.budget, options.budgets) else _early(run, options)
+        lacking = [one.name for one in known if any(_lacks(run, one.name, step) for step in steps)]
+        if lacking:
+            notes.append(
+                f"{group.name} has {', '.join(lacking)} after its last step only: metagen evaluate RUN "
+                "curves=all measures it after fewer, too"
+            )
+    return notes
+
+
+def _early(run: FinishedRun, options: Options) -> list[int]:
+    """Return the numbers of steps before a run's last one at which its values are asked for."""
+    last, budget = max(run.steps, default=0), options.budget
+    if not options.budgets and (budget is None or budget >= last):
+        return []
+    below = [step for step in run.steps if step < last and (budget is None or step <= budget)]
+    return below if options.budgets else below[-1:]
+
+
+def _lacks(run: FinishedRun, name: str, budget: int) -> bool:
+    return run.values(name) is not None and run.values(name, budget) is None
 
 
 def _short(groups: Sequence[Group]) -> list[str]:

@@ -138,12 +138,29 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
 
     if key in KEYS:
         return f"no key '{key}': it is {KEYS[key]} now, see metagen train --help"
+    if text := _lacking(key, words):
+        return text
     every = _keys(_default_config(words, key.startswith("hydra.")))
     known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)
     return f"no key '{key}'{hint or '; see metagen train --help'}"
+
+
+def _lacking(key: str, words: Sequence[str]) -> str | None:
+    """Name the choices of a sweep that do not have a key, where others of it do."""
+    group = key.partition(".")[0]
+    names = next((word.partition("=")[2] for word in words if re.fullmatch(rf"{group}=\w+(,\w+)+", word)), "")
+    without = [
+        name for name in names.split(",") if key not in _keys(_default_config([*words, f"{group}={name}"]))
+    ]
+    if not names or len(without) == len(names.split(",")):
+        return None
+    return (
+        f"no key '{key}' with {group}={','.join(without)}, which the others have: sweep "
+        f"{group}={','.join(without)} by itself, without it"
+    )
 
 
 def _default_config(words: Sequence[str], of_hydra: bool = False) -> Any:

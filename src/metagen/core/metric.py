@@ -53,6 +53,8 @@ class Metric:
         needs_samples: reads ``outcome.samples``.
         needs_logits: reads ``outcome.logits``.
         needs_others: reads ``outcome.others``.
+        costly: takes far longer than to draw the samples; with ``curves=cheap`` it is measured after the last
+            adaptation step only.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Metric:
     needs_samples: bool = False
     needs_logits: bool = False
     needs_others: bool = False
+    costly: bool = False
 
     @property
     def about(self) -> str:

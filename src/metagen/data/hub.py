@@ -8,13 +8,13 @@ from torch.utils.data import Dataset as TorchData
 from metagen.data.dataset import ImageChannels, ImageSide
 from metagen.data.photographs import Fit
 from metagen.data.torch_dataset import TorchDataset
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, installing
 from metagen.files import expanded
 from metagen.ranges import Text, checked
 
 
 class Hub(TorchDataset):
-    """Images and classes of a data set that the package ``datasets`` reads (``pip install 'metagen[hub]'``).
+    """Images and classes of a data set that the package ``datasets`` reads (extra ``hub``).
 
     Args:
         path: its name on the hub, such as ``uoft-cs/cifar100``, or a folder: one written by ``save_to_disk``,
@@ -83,7 +83,7 @@ def _rows(path: str, subset: str | None, part: str, image: str, label: str) -> _
     try:
         import datasets
     except ImportError as error:
-        raise MetagenError("data=hub needs its extra: pip install 'metagen[hub]'") from error
+        raise MetagenError(f"data=hub needs its extra: {installing('hub')}") from error
     saved = expanded(path)
     kept = any((saved / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:

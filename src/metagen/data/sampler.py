@@ -118,8 +118,8 @@ class EpisodeSampler:
             raise MetagenError(f"{where} was asked for {sizes}: expected positive numbers")
         if self.ways > len(self):
             raise MetagenError(
-                f"{where} needs task.ways={self.ways} classes but has {len(self)}: "
-                f"lower task.ways or name more classes in task.{self.stage}_classes"
+                f"{where} needs {self._keys('ways')}={self.ways} classes but has {len(self)}: "
+                f"lower {self._keys('ways')} or name more classes in task.{self.stage}_classes"
             )
         scarce, needed = int(self._counts.argmin()), self.shots + self.queries
         if needed > int(self._counts[scarce]):
@@ -127,8 +127,12 @@ class EpisodeSampler:
             raise MetagenError(
                 f"{where} needs {self.shots} shots + {self.queries} queries = {needed} images of "
                 f"each class, but class '{self.names[scarce]}' has {int(self._counts[scarce])} {kind}images: "
-                f"lower task.shots or task.queries"
+                f"lower {self._keys('shots')} or {self._keys('queries')}"
             )
+
+    def _keys(self, name: str) -> str:
+        """Return the key of a number of this stage."""
+        return f"task.test_{name}" if self.stage == "test" else f"task.{name}"
 
     def __len__(self) -> int:
         """The number of pseudo-classes P."""

@@ -101,7 +101,8 @@ class Split:
         if not path.is_file():
             hint = nearest(str(name), committed) or f"; the splits are {', '.join(sorted(committed))}"
             raise MetagenError(
-                f"data.split={name} is neither a split, a JSON file nor shares as 0.7/0.1/0.2{hint}"
+                f"data.split={name} is neither a split, shares as 0.7/0.1/0.2, nor a JSON file that holds "
+                f'{{"train": [names], "val": [names], "test": [names]}}{hint}'
             )
         try:
             content = read_json(path) if isinstance(path, Path) else json.loads(path.read_bytes())

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from metagen.demo.listen import free_port, launch
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, installing
 from metagen.files import scratch
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def check_installed() -> None:
     """Raise a MetagenError where the extra is missing."""
     if importlib.util.find_spec("gradio") is None:
-        raise MetagenError("metagen demo needs its extra: pip install 'metagen[demo]'")
+        raise MetagenError(f"metagen demo needs its extra: {installing('demo')}")
 
 
 def serve(runs: Sequence[Path], host: str, port: int | None, echo: Callable[[str], Any]) -> None:

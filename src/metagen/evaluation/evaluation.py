@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from metagen.functional.flops import adaptation_flops
 from metagen.functional.vectorize import Vectorizer
 from metagen.statistics import summarize
 
+Curves = Literal["cheap", "all"]
 BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -38,6 +39,8 @@ class Shown(NamedTuple):
 class Evaluation:
     """The metrics of every test episode after 0, 1, 2, 5, 10, ... adaptation steps.
 
+    Those that are costly, or look at all episodes at once, are measured after the last step only.
+
     Args:
         metrics: by name.
         labels: (P,) class id in the dataset for each index in ``Episode.classes``.
@@ -46,6 +49,10 @@ class Evaluation:
         steps: the largest number of adaptation steps.
         others: real images of the classes that are not tested, to learn from and to test on.
         likelihood: what else is measured, over the number of context images.
+        curves: ``all``: the costly metrics are measured after fewer steps, too.
+
+    Attributes:
+        values: step -> metric measured there -> its value in every episode.
     """
 
     def __init__(
@@ -57,12 +64,14 @@ class Evaluation:
         steps: int = 0,
         likelihood: Likelihood | None = None,
         others: tuple[Tensor, Tensor] | None = None,
+        curves: Curves = "cheap",
     ) -> None:
         self.metrics, self.labels, self.judge = dict(metrics), labels, judge
         self.samples, self.steps, self.likelihood = samples, steps, likelihood
         self.others = others
         self.values: dict[int, dict[str, list[float]]] = {
-            step: {name: [] for name in metrics} for step in budgets(steps)
+            step: {name: [] for name, one in metrics.items() if step == steps or not _at_the_end(one, curves)}
+            for step in budgets(steps)
         }
         self._seconds = dict.fromkeys(self.values, 0.0)
         self._flops: tuple[int, int] | None = None
@@ -110,20 +119,20 @@ class Evaluation:
             )
             seen = (drawn, own, alone, together, self.others)
             outcome = Outcome(support, query, labels[t], losses[t], self.judge, *seen)
-            for name, metric in self.metrics.items():
-                self.values[step][name].append(self._value(name, metric, outcome, step == self.steps))
+            for name, values in self.values[step].items():
+                self._add(name, values, outcome)
         if step == self.steps and self.shown is None:
             first = (batch.support.x, batch.query.x, batch.query.y, samples, logits, labels)
             self.shown = Shown(*(_take(part, 0) if part is None else part[0].cpu() for part in first))
 
-    def _value(self, name: str, metric: Metric, outcome: Outcome, last: bool) -> float:
-        """Return the metric of an episode; NaN of one that is known at the end, for which much is kept."""
+    def _add(self, name: str, values: list[float], outcome: Outcome) -> None:
+        """Add the metric of an episode; of one that looks at all episodes, what it needs for that."""
+        metric = self.metrics[name]
         if not isinstance(metric, PooledMetric):
-            return metric(outcome)
-        if last:
-            metric.check(outcome)
-            self._kept.setdefault(name, []).append(metric.gather(outcome))
-        return float("nan")
+            values.append(metric(outcome))
+            return
+        metric.check(outcome)
+        self._kept.setdefault(name, []).append(metric.gather(outcome))
 
     def _conclude(self) -> None:
         """Fill in the metrics that look at all episodes at once."""
@@ -165,6 +174,11 @@ class Evaluation:
             }
             for step, values in self.values.items()
         ]
+
+
+def _at_the_end(metric: Metric, curves: Curves) -> bool:
+    """Return whether a metric is measured after the last adaptation step only."""
+    return isinstance(metric, PooledMetric) or (metric.costly and curves == "cheap")
 
 
 def _logits(call: Callable[..., Tensor], objective: Objective, batch: Episode) -> tuple[Tensor, Tensor]:

@@ -82,9 +82,9 @@ def loop(fn: Callable[..., Any]) -> Callable[..., Any]:
 def vmap(fn: Callable[..., Any]) -> Callable[..., Any]:
     """All tasks in one call of ``torch.func.vmap``.
 
-    Exact as long as the model has no native batch, layer or instance norm: their second
-    derivatives are silently wrong under vmap. Fast where the model is made of the layers of
-    :mod:`metagen.models.layers`.
+    Native batch, layer and instance norms have second derivatives that are silently wrong where a transform
+    of ``torch.func`` takes them under vmap: take gradients with :func:`gradient`, which leaves it. Fast where
+    the model is made of the layers of :mod:`metagen.models.layers`.
     """
 
     def inside(*args: Any) -> Any:

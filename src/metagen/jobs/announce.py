@@ -65,7 +65,7 @@ def said_at_the_end(training: Training, divergence: Divergence, folder: Path) ->
 def say_profile(trainer: Any, echo: Callable[[str], Any]) -> None:
     """Show what a profiler measured, which Lightning would only write into the log."""
     profiler = trainer.profiler
-    if profiler.dirpath is None and profiler.filename is None and (text := profiler.summary()):
+    if profiler.filename is None and (text := profiler.summary()):
         echo(text)
 
 

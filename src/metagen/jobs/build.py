@@ -1,7 +1,7 @@
 """The objects of an experiment, built from a composed configuration."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from metagen.config.compose import Config, plain
 from metagen.config.schema import check
@@ -50,6 +51,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
     setup = Setup(
         data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,
         config["checkpoint_every"], config["max_skips"], advice(config),
+        config.get("curves", "all"),  # so it was before there was a choice
     )  # fmt: skip
     setup.check()
     return setup
@@ -114,22 +116,35 @@ def _check_parts(config: Config) -> Experiment:
     return trial
 
 
-LAYERS: tuple[tuple[type, str], ...] = (
-    (_DropoutNd, "draws noise that no seed of an episode fixes: leave it out"),
-    (_BatchNorm, "keeps running averages, which tasks would share: use metagen.models.layers.BatchStatNorm"),
+_NOISE = "draws noise that no seed of an episode fixes"
+_RANDOM = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+_AVERAGES = "keeps running averages, which tasks would share"
+LAYERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any], str], ...] = (
+    (_DropoutNd, lambda layer: layer.p > 0, f"{_NOISE}: leave it out"),
+    (
+        (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+        lambda layer: True,
+        f"{_NOISE}: leave it out",
+    ),
+    ((nn.MultiheadAttention, nn.RNNBase), lambda layer: layer.dropout > 0, f"{_NOISE}: set its dropout=0"),
+    (_BatchNorm, lambda layer: True, f"{_AVERAGES}: use metagen.models.layers.BatchStatNorm"),
+    (_InstanceNorm, lambda layer: layer.track_running_stats, f"{_AVERAGES}: leave track_running_stats out"),
 )
-"""Layers of torch that adaptation cannot use, and why."""
+"""Layers of torch that adaptation cannot use, with which settings, and why."""
 
 
 def check_layers(model: nn.Module) -> None:
     """Refuse layers whose noise or running averages adaptation cannot keep apart.
 
+    Norms of one image (layer, group, instance and RMS norm) are not among them. What a model's own code does
+    is found by :func:`metagen.jobs.rehearsal.rehearse`.
+
     Raises:
         MetagenError: the model has one.
     """
     for name, layer in model.named_modules():
-        for kind, why in LAYERS:
-            if isinstance(layer, kind):
+        for kind, bad, why in LAYERS:
+            if isinstance(layer, kind) and bad(layer):
                 raise MetagenError(f"model.{name}: {type(layer).__name__} {why}")
 
 

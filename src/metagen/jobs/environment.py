@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("metagen", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics")
+from metagen import __version__
+
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages on which results depend."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    own = {"python": platform.python_version(), "metagen": __version__}
+    return own | {name: version(name) for name in PACKAGES}
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from metagen.core.episode import Episode, Shots
 from metagen.errors import MetagenError, UsageError
 from metagen.functional import rng
+from metagen.functional.vectorize import Vectorizer, loop
 from metagen.training.module import Experiment
 
 WAYS = 2
@@ -30,10 +31,12 @@ def rehearse(experiment: Experiment, task: Mapping[str, Any], image: tuple[int, 
     experiment.learner.steps = min(experiment.learner.steps, 1)
     try:
         with torch.random.fork_rng(devices=[]):
+            _check_pure(experiment, episode)
+            _check_alone(experiment, episode)
             if experiment.learner.meta_trained:
                 _gradient(experiment, episode)
             else:
-                _adaptation(experiment, episode)
+                _adaptation(experiment, episode, experiment.over, min(experiment.learner.test_steps, 1))
     except MetagenError:
         raise
     except Exception as error:
@@ -44,15 +47,58 @@ def rehearse(experiment: Experiment, task: Mapping[str, Any], image: tuple[int, 
         ) from error
 
 
-def _adaptation(experiment: Experiment, episode: Episode) -> None:
+def _check_pure(experiment: Experiment, episode: Episode) -> None:
+    """Refuse a model whose loss differs for the same images, or that is another one afterwards.
+
+    Layers that do so are mostly known by their class (:func:`metagen.jobs.build.check_layers`); this finds
+    what a model's own code does.
+    """
+    model = experiment.model
+    before = {name: x.clone() for name, x in model.named_buffers()}
+    losses = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        losses.append(_adaptation(experiment, episode, loop, 0))
+    if not torch.allclose(losses[0], losses[1], rtol=1e-4, equal_nan=True):
+        raise UsageError(
+            f"the loss of {type(model).__name__} differs for the same images: it draws noise that no seed of "
+            "an episode fixes; draw it from shots.key (metagen.functional.rng), or leave it out"
+        )
+    for name, x in model.named_buffers():
+        if name in before and not torch.equal(x, before[name]):
+            raise UsageError(
+                f"model.{name} changes whenever {type(model).__name__} computes a loss, and tasks would "
+                "share it: leave out the layer that keeps it"
+            )
+
+
+def _check_alone(experiment: Experiment, episode: Episode) -> None:
+    """Refuse a classifier that looks at images together without saying so."""
+    model, objective = experiment.model, experiment.objective
+    if objective.model.kind != "classify" or objective.model.batch_statistics:
+        return
+    x = episode.query.x[0].flatten(0, 1)
+    with torch.no_grad():
+        together, alone = (objective.call("logits", objective.params(), part)[:1] for part in (x, x[:1]))
+    if not torch.allclose(together, alone, rtol=1e-3, atol=1e-3, equal_nan=True):
+        raise UsageError(
+            f"what {type(model).__name__} says of an image depends on those beside it: normalise each image "
+            "by itself (such as GroupNorm), or use metagen.models.layers.BatchStatNorm and set "
+            "batch_statistics = True in the class"
+        )
+
+
+def _adaptation(experiment: Experiment, episode: Episode, over: Vectorizer, steps: int) -> Tensor:
+    """Return the query loss of each task after so many steps."""
     learner, objective = experiment.learner, experiment.objective
-    params, steps = objective.params(), min(learner.test_steps, 1)
+    params = objective.params()
 
     def loss(one: Episode) -> Tensor:
         return objective.query_loss(learner.adapt(objective, params, one.support, steps), one)
 
     with torch.no_grad():
-        experiment.over(loss)(episode)
+        found: Tensor = over(loss)(episode)
+    return found
 
 
 def _gradient(experiment: Experiment, episode: Episode) -> None:

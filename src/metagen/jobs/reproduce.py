@@ -89,8 +89,13 @@ def side_by_side(old: Record, new: Record) -> str:
 def results(record: Record) -> dict[str, Any]:
     """Return what of a record must be equal in two equal runs: everything but times and circumstances."""
     kept = {key: record.get(key) for key in ("split", "episodes", "metrics", "per_episode", "likelihood")}
-    curve = [{key: point[key] for key in ("step", "metrics")} for point in record.get("adaptation", [])]
+    curve = [{"step": p["step"], "metrics": _defined(p["metrics"])} for p in record.get("adaptation", [])]
     return kept | {"adaptation": curve}
+
+
+def _defined(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured: an earlier version wrote null for metrics of the last step only."""
+    return {name: summary for name, summary in found.items() if summary["mean"] is not None}
 
 
 def expected(old: Record, new: Record, given: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.data.untested_classes import untested_classes
-from metagen.evaluation.evaluation import Evaluation
+from metagen.evaluation.evaluation import Curves, Evaluation
 from metagen.evaluation.likelihood import Likelihood
 from metagen.training.checkpoints import Keeper
 from metagen.training.divergence import Divergence
@@ -31,6 +31,7 @@ class Setup:
     likelihood: what is measured over the number of context images, or None.
     judge:      a classifier of real data, not yet trained; None where no metric asks for one.
     samples:    generated images a class at test.
+    curves:     which metrics are measured after fewer test steps, too: those that are cheap, or all.
     trainers:   makes Lightning's trainers.
     start:      the checkpoint file that a training starts from, or None.
     every:      seconds between two checkpoints at most.
@@ -49,6 +50,7 @@ class Setup:
     every: float = 60.0
     patience: int = 10
     advice: str = ""
+    curves: Curves = "cheap"
 
     def samples_shown(self) -> list[SampleImages]:
         """Return the callback that shows samples beside the curves, of a generator with a validation."""
@@ -64,7 +66,14 @@ class Setup:
             self.judge.fit(self.data.test_bank, self._tested())
         steps, labels = self.experiment.learner.test_steps, self.data.streams.test.class_ids
         return Evaluation(
-            self.metrics, labels, self.judge, self.samples, steps, self.likelihood, self._others()
+            self.metrics,
+            labels,
+            self.judge,
+            self.samples,
+            steps,
+            self.likelihood,
+            self._others(),
+            self.curves,
         )
 
     def check(self) -> None:

@@ -116,7 +116,7 @@ class Implicit(Gradient):
             return objective.loss({**phi, **write(z, phi)}, shots)
 
         def product(z: Params, phi: Params, shots: Shots, v: Params) -> Tensor:
-            return _dot(torch.func.grad(support_loss)(z, phi, shots), v)
+            return _dot(gradient(support_loss, z, phi, shots), v)
 
         def matrix(v: Params) -> Params:
             hv = gradient(product, moving, fixed, shots, v)

@@ -101,7 +101,8 @@ class FilmModulation(nn.Module):
         trailing = len(layer.shape) - 1 - layer.axis
         changed = {layer.weight: params[layer.weight] * scale.reshape(-1, *[1] * trailing)}
         if layer.bias is not None:
-            changed[layer.bias] = params[layer.bias] * scale + numbers[layer.outputs :]
+            bias = params[layer.bias]
+            changed[layer.bias] = bias * _first(scale, bias) + _first(numbers[layer.outputs :], bias)
         return changed
 
 
@@ -155,5 +156,10 @@ class LowRankModulation(FilmModulation):
         update = update.reshape(layer.outputs, *kept).movedim(0, layer.axis)
         changed = {layer.weight: params[layer.weight] + update}
         if layer.bias is not None:
-            changed[layer.bias] = params[layer.bias] + shift
+            changed[layer.bias] = params[layer.bias] + _first(shift, params[layer.bias])
         return changed
+
+
+def _first(numbers: Tensor, bias: Tensor) -> Tensor:
+    """Lay numbers along the first axis of a bias, which has others where a norm is over several."""
+    return numbers.reshape(-1, *[1] * (bias.dim() - 1))

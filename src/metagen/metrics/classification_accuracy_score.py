@@ -40,6 +40,7 @@ class LearnedScore(OfImages):
 
     unit = "%"
     sources = ("samples", "support", "real")
+    costly = True
 
     @checked
     def __init__(

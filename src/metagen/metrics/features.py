@@ -73,6 +73,7 @@ class FeatureMetric(OfImages):
 
     needs_judge = True
     needs_samples = True
+    costly = True
     least: int = 2
 
     def measure(self, outcome: Outcome) -> Tensor:

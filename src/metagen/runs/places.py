@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from metagen.errors import MetagenError, nearest
+from metagen.errors import MetagenError, installing, nearest
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"
 """Where the models lie that ship with metagen."""
@@ -42,7 +42,7 @@ def _downloaded(name: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MetagenError(f"hf://{name} needs the extra hub: pip install 'metagen[hub]'") from error
+        raise MetagenError(f"hf://{name} needs the extra hub: {installing('hub')}") from error
     patterns = ["model.safetensors", "README.md", ".hydra/*.yaml"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))

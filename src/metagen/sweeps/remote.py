@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from metagen.config.compose import job_folder
 from metagen.config.overrides import quoted
 from metagen.console import echo
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, installing
 from metagen.sweeps.base import SweepLauncher
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.process import Process
@@ -91,7 +91,7 @@ class RemoteLauncher(SweepLauncher):
             other = getattr(import_module(module), name)
         except ImportError as error:
             raise MetagenError(
-                f"hydra/launcher={self.extra} is not installed: pip install 'metagen[{self.extra}]'"
+                f"hydra/launcher={self.extra} is not installed: {installing(self.extra)}"
             ) from error
         self.other: Launcher = other(**self.settings)
         self.other.setup(hydra_context=hydra_context, task_function=Worker(self.root), config=config)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from metagen.config.overrides import quoted
 from metagen.config.pruners import PRUNER, make_pruner
 from metagen.console import echo
-from metagen.errors import MetagenError, nearest
+from metagen.errors import MetagenError, installing, nearest
 from metagen.files import write_text
 from metagen.ranges import PositiveInt, Seed, check_node, hints
 from metagen.sweeps.adopt import adopted, storage
@@ -71,9 +71,7 @@ class OptunaSearch(Sweeper):
         try:
             import optuna
         except ImportError as error:
-            raise MetagenError(
-                "hydra/sweeper=optuna is not installed: pip install 'metagen[optuna]'"
-            ) from error
+            raise MetagenError(f"hydra/sweeper=optuna is not installed: {installing('optuna')}") from error
         optuna.logging.set_verbosity(logging.WARNING)
         self.loader, self.settings = hydra_context.config_loader, config
         self.root = Path(str(config.hydra.sweep.dir))
