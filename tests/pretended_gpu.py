@@ -1,8 +1,8 @@
 """A pretended GPU: torch's device ``meta``, whose tensors have a shape and a type but no numbers.
 
 What it refuses is what a GPU would refuse, or wait for: a number that Python wants to know (``.item()``), a
-result whose size depends on numbers (``nonzero``, a mask as an index), a copy to the CPU. Operations on tensors
-of both devices are refused here, and copies to the device are counted.
+result whose size depends on numbers (``nonzero``, a mask as an index), a copy to the CPU. Operations on
+tensors of both devices are refused here, and copies to the device are counted.
 """
 
 import torch
@@ -44,7 +44,9 @@ class PretendedGPU(TorchDispatchMode):
         given, name = _tensors((args, kwargs or {})), str(operation)
         copies = "_copy" in name or "copy_" in name
         if len({x.device for x in given if x.dim()}) > 1 and not copies:
-            raise MixedDevicesError(f"{name}: {', '.join(f'{x.device.type} {tuple(x.shape)}' for x in given)}")
+            raise MixedDevicesError(
+                f"{name}: {', '.join(f'{x.device.type} {tuple(x.shape)}' for x in given)}"
+            )
         out = operation(*args, **(kwargs or {}))
         if copies and "cpu" in {x.device.type for x in given} and _tensors(out)[0].device == GPU:
             self.copies.append(name)

@@ -17,12 +17,14 @@ def bank():
 
 CHANGES = [
     augment.RandomAffine(), augment.Thicken(), augment_photographs.ColorJitter(), augment_photographs.Flip(),
-    augment_photographs.Crop(),
+    augment_photographs.Crop(2),
 ]  # fmt: skip
 
 
 def sampler(bank):
-    return EpisodeSampler(bank, bank.names, 3, 1, 2, 0, "train", True, 0.5, binarize="bernoulli", augment=CHANGES)
+    return EpisodeSampler(
+        bank, bank.names, 3, 1, 2, 0, "train", True, 0.5, binarize="bernoulli", augment=CHANGES
+    )
 
 
 def test_a_batch_is_sent_as_indices_and_its_images_are_gathered_there(bank):
