@@ -100,7 +100,7 @@ def _gradient(
 
 
 def _conv4(jax: Any, model: Any) -> Callable[..., Any]:
-    """Return the loss of Conv4 by its parameters: convolution, batch statistics, ReLU, four times; readout."""
+    """Return the loss of Conv4 by its parameters: four convolutions with batch statistics, and a readout."""
     lax, jnp = jax.lax, jax.numpy
     pooled = any(type(module).__name__ == "MaxPool2d" for module in model.modules())
     convolutions = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]

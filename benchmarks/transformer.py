@@ -2,8 +2,8 @@
 
     python benchmarks/transformer.py cuda             # experiment=omniglot_nll size=gpu, in bf16; or cpu
 
-All do the same work on the same images: losses and gradients are compared. The FLOPs are those of the step that
-is written out; ``peak`` is their share of what a large matrix product reaches on the same card.
+All do the same work on the same images: losses and gradients are compared. The FLOPs are those of the step
+that is written out; ``peak`` is their share of what a large matrix product reaches on the same card.
 """
 
 import copy
@@ -62,7 +62,8 @@ def rows(device: str, small: bool) -> Iterator[dict[str, Any]]:
             reference = reference or (loss, gradient)
             yield {
                 "step": name, "classes": classes, "images": length, "ms": 1e3 * seconds,
-                "tokens a second": classes * length * model.length / seconds, "TFLOP/s": flops / seconds / 1e12,
+                "tokens a second": classes * length * model.length / seconds,
+                "TFLOP/s": flops / seconds / 1e12,
                 "peak": f"{flops / seconds / peak:.0%}", "share": flops / seconds / peak,
                 "loss": float((loss - reference[0]).abs() / reference[0].abs()),
                 "gradient": float((gradient - reference[1]).norm() / reference[1].norm()),
@@ -90,5 +91,6 @@ if __name__ == "__main__":
     print(markdown(found, COLUMNS))
     best = max(found, key=lambda row: row["share"])
     unequal = [row["step"] for row in found if not row["gradient"] < 0.1]
-    print(f"best: {best['step']}, {best['classes']} classes, {best['share']:.0%} of the peak, {WANTED:.0%} wanted")
+    share = f"{best['share']:.0%} of the peak, {WANTED:.0%} wanted"
+    print(f"best: {best['step']}, {best['classes']} classes, {share}")
     sys.exit(bool(unequal))

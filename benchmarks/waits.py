@@ -1,8 +1,8 @@
 """What the processor waits for in a training step: nothing, if all is well.
 
 One step of each kind of learner: the batch sent as indices and gathered on the device, the meta-loss, its
-gradient, the optimizer. On a GPU torch counts every call that waits for it, and the profiler every copy to it;
-on the CPU the operations stand in that would wait: ``.item()``, ``nonzero``, masks as indices.
+gradient, the optimizer. On a GPU torch counts every call that waits for it, and the profiler every copy to
+it; on the CPU the operations stand in that would wait: ``.item()``, ``nonzero``, masks as indices.
 
     python benchmarks/waits.py cuda                   # or cpu
 """
@@ -28,8 +28,8 @@ from metagen.training.module import Experiment
 
 COLUMNS = ("learner", "model", "waits", "copies to the device", "ms", "what")
 STEPS = (
-    ("maml", "conv4"), ("maml", "vae"), ("reptile", "vae"), ("amortized", "vae"), ("in_context", "pixel_transformer"),
-    ("chain", "vae"), ("learned_optimizer", "vae"), ("hypernet", "vae"),
+    ("maml", "conv4"), ("maml", "vae"), ("reptile", "vae"), ("amortized", "vae"),
+    ("in_context", "pixel_transformer"), ("chain", "vae"), ("learned_optimizer", "vae"), ("hypernet", "vae"),
 )  # fmt: skip
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero")
 SMALL = ("task.batch=2", "task.ways=3", "task.shots=2", "task.queries=2")
@@ -44,10 +44,9 @@ class Waiting(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(operation).removeprefix("aten.")
-        masks = name.startswith("index") and any(
-            isinstance(x, torch.Tensor) and x.dtype == torch.bool for part in args if isinstance(part, list | tuple)
-            for x in part
-        )  # fmt: skip
+        lists = [x for part in args if isinstance(part, list | tuple) for x in part]
+        bools = any(isinstance(x, torch.Tensor) and x.dtype == torch.bool for x in lists)
+        masks = name.startswith("index") and bools
         if masks or name.startswith(WAITING):
             self.found[name] += 1
         return operation(*args, **(kwargs or {}))
@@ -61,8 +60,10 @@ def step_of(learner: str, model: str, device: str, small: bool) -> Any:
         cfg = compose("config", words)
     data = load_data(cfg)
     torch.manual_seed(0)
+    method = instantiate(cfg.learner)
+    method.steps = min(method.steps, 2 if small else 5)
     experiment = Experiment(
-        instantiate(cfg.model), instantiate(cfg.learner), partial(torch.optim.Adam, lr=1e-3, fused=True),
+        instantiate(cfg.model), method, partial(torch.optim.Adam, lr=1e-3, fused=True),
         vectorize="vmap", classes=len(data.streams.train.classes),
     )  # fmt: skip
     experiment.to(device)

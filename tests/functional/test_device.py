@@ -19,7 +19,13 @@ def cards(monkeypatch):
 
 @pytest.mark.parametrize(
     ("count", "name", "device"),
-    [(0, "auto", "cpu"), (2, "auto", "cuda"), (2, "cpu", "cpu"), (2, "cuda", "cuda:0"), (2, "cuda:1", "cuda:1")],
+    [
+        (0, "auto", "cpu"),
+        (2, "auto", "cuda"),
+        (2, "cpu", "cpu"),
+        (2, "cuda", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
+    ],
 )
 def test_a_gpu_where_there_is_one(cards, count, name, device):
     cards(count)

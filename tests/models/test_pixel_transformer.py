@@ -127,7 +127,7 @@ def test_bad_sizes_are_refused(arguments, words):
 
 
 def test_a_compiled_step_is_the_same_step():
-    model = tiny(second_order=False, compiled=True)
+    model = tiny(second_order=False, compiled=True, layers=1)
     objective, x, found = Objective(model), images(2, 3, 1, 4, 4), []
     for nll in (_compiled_nll(backend="aot_eager", fullgraph=True), PixelTransformer.nll_of_sequences):
         model.sequence_nll = partial(nll, model)
