@@ -3,7 +3,7 @@
     make gpu-wheels                                  writes dist/gpu.tar.gz, with the data of METAGEN_DATA
     tar xzf gpu.tar.gz && sh metagen-gpu/run.sh      there, with any of gpu.py's options
 
-The machine has torch, torchvision, lightning, torchmetrics and tensorboard with what these need, and the Python
+The machine has torch, torchvision, lightning, torchmetrics, tensorboard with what these need, and the Python
 of this one. All else that metagen needs is made a wheel here; what is published as source only is built.
 """
 

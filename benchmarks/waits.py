@@ -32,7 +32,12 @@ STEPS = (
     ("in_context", "pixel_transformer"), ("chain", "vae"), ("learned_optimizer", "vae"), ("hypernet", "vae"),
 )  # fmt: skip
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero")
-SMALL = ("task.batch=2", "task.ways=3", "task.shots=2", "task.queries=2")
+SMALL = ("task.batch=2", "task.ways=2", "task.shots=2", "task.queries=2")
+NARROW = {
+    "conv4": ("model.filters=8",),
+    "vae": ("model.channels=4", "model.hidden=16"),
+    "pixel_transformer": ("model.width=16", "model.layers=1", "model.heads=2", "model.features=8"),
+}
 
 
 class Waiting(TorchDispatchMode):
@@ -55,7 +60,12 @@ class Waiting(TorchDispatchMode):
 def step_of(learner: str, model: str, device: str, small: bool) -> Any:
     """Return a function that takes one training step, as ``metagen train`` does."""
     kind = "classify" if model == "conv4" else "generate"
-    words = [f"model={model}", f"learner={learner}", f"task={kind}", *(SMALL if small else ())]
+    words = [
+        f"model={model}",
+        f"learner={learner}",
+        f"task={kind}",
+        *((*SMALL, *NARROW[model]) if small else ()),
+    ]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", words)
     data = load_data(cfg)
