@@ -26,7 +26,7 @@ def steps(monkeypatch):
     found = [
         step("good", "print('7 of 7')"),
         step("bad", "raise SystemExit(3)"),
-        step("endless", "import time; time.sleep(60)", 1.0),
+        step("endless", "import time; time.sleep(60)", 1.0 / gpu.SLOWER),
     ]
     monkeypatch.setattr(gpu, "_all", lambda args, device: iter(found))
     return found
