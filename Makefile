@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo browser test fuzz lint format typecheck benchmark gpu profile docs figures clean
+.PHONY: help setup run demo browser test fuzz lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ DEMO := experiment=omniglot_to_mnist task.episodes=4 trainer.val_check_interval=
 	'metric=[negative_elbo,diversity,memorisation]'
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## Make .venv and install metagen with its development tools
 
@@ -59,8 +59,11 @@ typecheck: setup ## Check types
 benchmark: setup ## Time the sampler and the training step beside peers (benchmarks/README.md)
 	@$(BIN)/python benchmarks/run.py
 
-gpu: setup ## Measure everything on a GPU, in 25 minutes (benchmarks/README.md)
+gpu: setup ## Measure everything on a GPU, in 25 minutes (docs/howto/gpu.md)
 	@$(BIN)/python benchmarks/gpu.py
+
+gpu-wheels: setup ## Pack wheels, project and data for a GPU's machine without network, in dist/gpu.tar.gz
+	@$(BIN)/python benchmarks/carry.py --python $(if $(wildcard $(BIN)/pip),$(BIN)/python,$(PYTHON)) $(if $(METAGEN_DATA),--data $(METAGEN_DATA))
 
 profile: setup ## Show where the time of a training loop goes
 	@$(BIN)/python benchmarks/profile_loop.py

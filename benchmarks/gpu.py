@@ -19,6 +19,8 @@ from timing import machine, markdown
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+SLOWER = 4
+"""Times as long may a small step take on a CPU, which others may be using, too."""
 EXPERIMENTS = ("omniglot_nll", "omniglot_samples", "omniglot_to_mnist", "omniglot_classify", "icons_color")
 
 
@@ -27,12 +29,20 @@ class Step(NamedTuple):
 
     name:    of its row, and of its log.
     limit:   seconds after which it is ended.
-    command: words after the Python interpreter.
+    command: words after the Python interpreter; ``TIME`` is the time of a training that ends in time.
+    shares:  whether what is left of all the time is shared among the steps of this kind still to come.
     """
 
     name: str
     limit: float
     command: list[str]
+    shares: bool = False
+
+    def at(self, seconds: float) -> list[str]:
+        """Return the command for a limit: two thirds are for the training, the rest for judge and metrics."""
+        training = max(5, int(2 / 3 * seconds))
+        shown = f"00:{training // 3600:02}:{training // 60 % 60:02}:{training % 60:02}"
+        return [word.replace("TIME", shown) for word in self.command]
 
 
 def main() -> None:
@@ -45,15 +55,13 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * args.minutes
     facts = machine(device) | ({"driver": _driver()} if device == "cuda" else {})
-    for step in steps(args, device):
-        if step.name in {row["step"] for row in done if row["code"] == 0}:
-            continue
+    finished = {row["step"] for row in done if row["code"] == 0}
+    ahead = [step for step in steps(args, device) if step.name not in finished]
+    for number, step in enumerate(ahead):
         left = end - time.monotonic()
-        row = (
-            _run(step, min(step.limit, left), args.work)
-            if left > 0
-            else _row(step, None, 0.0, "no time left")
-        )
+        sharing = sum(one.shares for one in ahead[number:]) if step.shares else 1
+        limit = min(step.limit, left / sharing)
+        row = _run(step, limit, args.work) if left > 0 else _row(step, None, 0.0, "no time left")
         done = [*(one for one in done if one["step"] != step.name), row]
         _write(out, facts, done)
         print(f"{step.name}: {row['said']} ({row['seconds']:.0f} s)", flush=True)
@@ -79,39 +87,53 @@ def steps(args: argparse.Namespace, device: str) -> Iterator[Step]:
     """Yield the steps whose names have ``args.only`` in them, the most valuable first."""
     for step in _all(args, device):
         if args.only in step.name:
-            yield step
+            yield step._replace(limit=SLOWER * step.limit) if args.quick else step
 
 
 def _all(args: argparse.Namespace, device: str) -> Iterator[Step]:
-    here, quick = "benchmarks", args.quick
-    for tasks in (2,) if quick else (32, 1, 8, 256):
-        for net in ("strided, 5-way 1-shot, second",) if quick else ("strided, 5-way 1-shot", "VAE, K"):
-            name = f"gpu-{args.name}-step-{tasks}-{net.split(',')[0]}"
-            small = ["--quick", "--rounds", "1"] if quick else ["--device-only"]
-            words = [f"{here}/run.py", "--only", net, "--tasks", str(tasks), "--name", name, *small]
-            yield Step(f"step of {tasks} tasks, {net}", 180, [*words, "--results", str(args.results)])
-    yield Step("samples a second", 150, [f"{here}/generation.py", device, *(["--quick"] if quick else [])])
-    yield Step("resume on the device", 120, [f"{here}/same_end.py", device, str(args.work / "same_end")])
-    train = ["-c", "from metagen.cli.main import main; main()", "train"]
-    small = ["trainer.max_steps=2", "trainer.val_check_interval=2", "task.episodes=2", "task.val_episodes=2"]
-    base = ["experiment=quickstart", "metric=[negative_elbo]", f"trainer.accelerator={_lightning(device)}"]
-    few = small if quick else ["trainer.max_steps=200", "trainer.val_check_interval=200"]
-    yield Step(
-        "four jobs on one device", 180,
-        [*train, "-m", *base, *few, "seed=0,1,2,3", "hydra.launcher.jobs=4",
-         f"hydra.sweep.dir={args.work}/queue"],
-    )  # fmt: skip
-    ddp = ["trainer=ddp", f"trainer.accelerator={_lightning(device)}", "trainer.devices=2", "task.batch=4"]
-    if quick or torch.cuda.device_count() > 1:
-        yield Step("two ranks", 120, [*train, *base, *few, *ddp, f"hydra.run.dir={args.work}/ddp", "--force"])
+    quick = args.quick
+    small = ["--quick"] if quick else []
+
+    def script(name: str, limit: float, file: str, *words: str) -> Step:
+        return Step(name, limit, [f"benchmarks/{file}.py", *words])
+
+    def of_tasks(tasks: int, net: str, limit: float) -> Step:
+        named = f"gpu-{args.name}-step-{tasks}-{net.split(',')[0]}"
+        own = [*small, "--rounds", "1"] if quick else ["--device-only"]
+        words = ["--only", net, "--tasks", str(tasks), "--name", named, *own, "--results", str(args.results)]
+        return script(f"step of {tasks} tasks, {net}", limit, "run", *words)
+
+    yield script("waits of a step", 90, "waits", device, *small)
+    if quick:
+        yield of_tasks(2, "strided, 5-way 1-shot, second", 90)
+    else:
+        yield of_tasks(32, "strided, 5-way 1-shot", 90)
+        yield of_tasks(32, "VAE, K", 120)
+    yield script("context transformer", 120, "transformer", device, *small)
+    yield script("JAX", 120, "jax_step", device, *small)
+    for tasks in () if quick else (1, 8, 256):
+        yield of_tasks(tasks, "strided, 5-way 1-shot, second", 60)
+    if not quick:
+        slow = of_tasks(16, "strided, 5-way 1-shot, second", 120)
+        yield slow._replace(name="compiled step", command=[*slow.command, "--compiled"])
+    yield script("samples a second", 120, "generation", device, *small)
+    yield script("resume on the device", 120, "same_end", device, str(args.work / "one"))
+    yield script("four jobs on one device", 180, "same_end", device, str(args.work / "four"), "queue")
+    several = device == "cuda" and torch.cuda.device_count() > 1
+    ranks = device if several else "cpu"  # two ranks do not share a card
+    yield script(f"two ranks, {ranks}", 120, "same_end", ranks, str(args.work / "ranks"), "ranks")
     for name in ("quickstart",) if quick else EXPERIMENTS:
-        words = [
-            f"experiment={name}",
-            f"trainer.accelerator={_lightning(device)}",
-            f"hydra.run.dir={args.work}/{name}",
-        ]
-        size = small if quick else ["size=gpu", "trainer.max_time=00:00:08:00"]
-        yield Step(f"full size: {name}", 600, [*train, *words, *size, "--force"])
+        yield _full(name, args.work / name, device, quick)
+
+
+def _full(name: str, folder: Path, device: str, quick: bool) -> Step:
+    """Return the training and the test of an experiment in full size, at most ten minutes of both."""
+    few = ["trainer.max_steps=2", "trainer.val_check_interval=2", "task.episodes=2", "task.val_episodes=2"]
+    few += ["judge.epochs=1", "judge.min_steps=1", "samples=8"]
+    size = few if quick else ["size=gpu", "trainer.max_time=TIME", "task.episodes=20"]
+    words = [f"experiment={name}", f"trainer.accelerator={_lightning(device)}", f"hydra.run.dir={folder}"]
+    train = ["-c", "from metagen.cli.main import main; main()", "train"]
+    return Step(f"full size: {name}", 600, [*train, *words, *size, "--force"], shares=True)
 
 
 def _lightning(device: str) -> str:
@@ -122,7 +144,7 @@ def _run(step: Step, limit: float, work: Path) -> dict[str, Any]:
     """Run a step, end it at its limit, and return its row; its output lies in a log beside the runs."""
     log, start = work / f"{step.name.replace(' ', '_').replace(',', '')}.log", time.monotonic()
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, *step.command], cwd=ROOT, stdout=out, stderr=out)
+        process = subprocess.Popen([sys.executable, *step.at(limit)], cwd=ROOT, stdout=out, stderr=out)
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:

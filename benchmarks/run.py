@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="threads of torch's (default: its own choice, all cores)")
     parser.add_argument("--name", default="latest", help="name of the result files")
     parser.add_argument("--device-only", action="store_true", help="with a GPU: only the steps on it")
+    parser.add_argument("--compiled", action="store_true", help="with a GPU: the compiled step, too")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result files")
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 5)
@@ -43,6 +44,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     keep_freed_memory()  # as `metagen train` does; it is for all that are timed here
     args = arguments()
+    if args.compiled:
+        step.LEFT_OUT.clear()
     if args.threads:
         torch.set_num_threads(args.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"

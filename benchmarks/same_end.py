@@ -1,4 +1,9 @@
-"""A training that is killed and resumed, and one that is not: do both end with the same bits?"""
+"""Trainings that are killed and resumed, beside one that is not: do they end with the same bits?
+
+python benchmarks/same_end.py cuda FOLDER            one process is killed
+python benchmarks/same_end.py cuda FOLDER queue      one of four jobs on one device is killed
+python benchmarks/same_end.py cpu FOLDER ranks       one of two ranks of one training is killed
+"""
 
 import os
 import signal
@@ -11,11 +16,17 @@ import torch
 
 from metagen.training.checkpoints import read_checkpoint
 
-TRAIN = ["-c", "from metagen.cli.main import main; main()", "train"]
+PYTHON = [sys.executable, "-c", "from metagen.cli.main import main; main()"]
+TRAIN = [*PYTHON, "train"]
 STEPS = 200
+SEED = 1
+"""Of the run that is killed."""
+PATIENCE = 30.0
+"""Seconds after which the others are ended, too, if they wait for a killed rank."""
 
 
-def main(device: str, work: Path) -> None:
+def main(device: str, work: Path, what: str = "one") -> None:
+    work.mkdir(parents=True, exist_ok=True)
     accelerator = "gpu" if device == "cuda" else "cpu"
     steps = STEPS if device == "cuda" else 12
     words = [
@@ -23,25 +34,68 @@ def main(device: str, work: Path) -> None:
         "checkpoint_every=0", "task.episodes=2", "task.val_episodes=2", f"trainer.max_steps={steps}",
         f"trainer.val_check_interval={steps}",
     ]  # fmt: skip
-    subprocess.run([sys.executable, *TRAIN, *words, f"hydra.run.dir={work}/whole", "--force"], check=True)
-    _killed([*words, f"hydra.run.dir={work}/killed", "--force"], work / "killed/checkpoints/last.ckpt")
-    subprocess.run([sys.executable, *TRAIN, "--resume", str(work / "killed")], check=True)
-    whole, killed = (
-        read_checkpoint(work / name / "checkpoints/last.ckpt")["state_dict"] for name in ("whole", "killed")
-    )
-    unequal = [name for name, x in whole.items() if not torch.equal(x, killed[name])]
-    print(f"{len(whole) - len(unequal)} of {len(whole)} tensors are the same to the last bit")
+    if what == "ranks":
+        words += ["trainer=ddp", "trainer.devices=2", "task.batch=4"]
+    whole, killed = work / "whole", work / ("queue/1" if what == "queue" else "killed")
+    if what == "queue":
+        _sweep([*words, "seed=0,1,2,3", "hydra.launcher.jobs=4", f"hydra.sweep.dir={work}/queue"], killed)
+    else:
+        child = "metagen.cli.rank" if what == "ranks" else ""
+        _kill([*TRAIN, *words, f"seed={SEED}", f"hydra.run.dir={killed}", "--force"], killed, child)
+        subprocess.run([*TRAIN, "--resume", str(killed)], check=True)
+    subprocess.run([*TRAIN, *words, f"seed={SEED}", f"hydra.run.dir={whole}", "--force"], check=True)
+    states = [read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in (whole, killed)]
+    unequal = [name for name, x in states[0].items() if not torch.equal(x, states[1][name])]
+    print(f"{len(states[0]) - len(unequal)} of {len(states[0])} tensors are the same to the last bit")
     sys.exit(bool(unequal))
 
 
-def _killed(words: list[str], checkpoint: Path) -> None:
-    """Train, and kill the process without warning as soon as there is a checkpoint."""
-    process = subprocess.Popen([sys.executable, *TRAIN, *words])
+def _sweep(words: list[str], killed: Path) -> None:
+    """Run four jobs, kill one, and let the sweep be resumed."""
+    _kill([*TRAIN, "-m", *words], killed, f"seed={SEED}")
+    subprocess.run([*TRAIN, "-m", "--resume", str(killed.parent)], check=True)
+    done = [(killed.parent / str(job) / "metrics.json").is_file() for job in range(4)]
+    print(f"{sum(done)} of 4 jobs have come to their end")
+    if not all(done):
+        sys.exit(1)
+
+
+def _kill(command: list[str], folder: Path, child: str = "") -> None:
+    """Run a command and kill it without warning as soon as ``folder`` has a checkpoint.
+
+    With ``child``, the first of its processes with this in its command line is killed in its place.
+    """
+    checkpoint = folder / "checkpoints/last.ckpt"
+    checkpoint.unlink(missing_ok=True)
+    process = subprocess.Popen(command)
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    found = [process.pid] if not child else _children(process.pid, child)
+    if process.poll() is not None or not found:
+        process.kill()
+        process.wait()
+        sys.exit(f"nothing to kill: {' '.join(command)} ended before, or has no process with {child}")
+    os.kill(found[0], signal.SIGKILL)
+    try:
+        process.wait(PATIENCE if child == "metagen.cli.rank" else None)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    time.sleep(1)  # the others see that it has ended, and end
+
+
+def _children(parent: int, child: str) -> list[int]:
+    """Return the processes started by ``parent`` with ``child`` in their command line (Linux)."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and child in (folder / "cmdline").read_text().replace("\0", " "):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

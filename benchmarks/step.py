@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from metagen.config.tree import conf_dir
 from metagen.core.episode import Episode, Shots
 from metagen.functional import rng
-from metagen.functional.vectorize import tree_map
+from metagen.functional.vectorize import flatten, tree_map
 from metagen.training.module import Experiment
 
 RATE, STEPS = 0.01, 5
@@ -25,6 +25,8 @@ COLUMNS = ("work", "by", "ms", "x learn2learn", "x plain loop", "peak", "gradien
 SMALL = ("model.maps=4", "model.features=32", "model.channels=16", "model.hidden=128")
 """The VAE of experiment=metanet_vae, with 0.3 million parameters."""
 BACKENDS = ("auto", "vmap", "loop")
+LEFT_OUT = {"torch.compile"}
+"""Of what a GPU offers beside the backends: to compile a step of five inner steps may take minutes."""
 
 
 class Work(NamedTuple):
@@ -91,6 +93,10 @@ def contenders(work: Work, device: str, dtype: torch.dtype) -> Iterator[tuple[st
         optimizer = partial(torch.optim.Adam)
         experiment = Experiment(net, instantiate(cfg.learner), optimizer, vectorize=backend).to(device)
         yield f"metagen, {backend}", partial(_ours, experiment), net
+    if device == "cuda":
+        for name, kind in (("CUDA graph", _Graphed), ("torch.compile", _Compiled)):
+            if name not in LEFT_OUT:
+                yield (f"metagen, {name}", *_tried(kind, model, cfg, work, device, dtype))
     for name, peer in peers.PEERS.items():
         net = peers.Loss(copy.deepcopy(model)).to(device, dtype)
         try:
@@ -102,6 +108,65 @@ def contenders(work: Work, device: str, dtype: torch.dtype) -> Iterator[tuple[st
 def _ours(experiment: Experiment, batch: Episode) -> None:
     experiment.zero_grad()
     experiment.meta_loss(batch).backward()
+
+
+def _tried(
+    kind: Any, model: nn.Module, cfg: Any, work: Work, device: str, dtype: torch.dtype
+) -> tuple[Any, nn.Module | None]:
+    """Return a step of another kind and its model, or why there is none, after trying it on one task."""
+    net = copy.deepcopy(model).to(device, dtype)
+    adam = partial(torch.optim.Adam)
+    experiment = Experiment(net, instantiate(cfg.learner), adam, vectorize="vmap").to(device)
+    try:
+        step = kind(experiment)
+        step(episodes(work, 1, device, dtype))
+    except Exception as error:  # whatever a capture or a compiler finds wrong is a note in the table
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}", None
+    return step, net
+
+
+class _Graphed:
+    """A whole step, forward and backward, captured once for each shape and replayed: no interpreter."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.graphs = experiment, {}
+
+    def __call__(self, batch: Episode) -> None:
+        leaves, _ = flatten(batch)
+        shape = (tuple(leaves[0].shape), torch.is_autocast_enabled("cuda"))
+        if shape not in self.graphs:
+            self.graphs[shape] = self._captured(batch)
+        graph, static, grads = self.graphs[shape]
+        for to, leaf in zip(static, leaves, strict=True):
+            to.copy_(leaf)
+        graph.replay()
+        for p, grad in zip(self.experiment.parameters(), grads, strict=True):
+            p.grad = grad
+
+    def _captured(self, batch: Episode) -> Any:
+        static = tree_map(torch.clone, batch)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # libraries choose their kernels before the capture
+                _ours(self.experiment, static)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        self.experiment.zero_grad()
+        with torch.cuda.graph(graph):
+            self.experiment.meta_loss(static).backward()
+        return graph, flatten(static)[0], [p.grad for p in self.experiment.parameters()]
+
+
+class _Compiled:
+    """The meta-loss under ``torch.compile``, its gradient by the backward pass that comes with it."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.loss = experiment, torch.compile(experiment.meta_loss, dynamic=False)
+
+    def __call__(self, batch: Episode) -> None:
+        self.experiment.zero_grad()
+        self.loss(batch).backward()
 
 
 def _theirs(step: peers.Step, batch: Episode) -> None:

@@ -10,6 +10,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import generation
 import gpu
+import jax_step
+import peers
+import step as step_benchmark
+import torch
+import waits
 
 
 def step(name, code, limit=20.0):
@@ -21,7 +26,7 @@ def steps(monkeypatch):
     found = [
         step("good", "print('7 of 7')"),
         step("bad", "raise SystemExit(3)"),
-        step("endless", "import time; time.sleep(60)", 1.0),
+        step("endless", "import time; time.sleep(60)", 1.0 / gpu.SLOWER),
     ]
     monkeypatch.setattr(gpu, "_all", lambda args, device: iter(found))
     return found
@@ -62,9 +67,55 @@ def test_resumed_it_leaves_out_what_came_to_its_end(tmp_path, monkeypatch, steps
 def test_the_most_valuable_comes_first(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
     names = [found.name for found in gpu.steps(gpu.arguments(), "cuda")]
-    assert names[0].startswith("step of 32 tasks")
+    assert names[:2] == ["waits of a step", "step of 32 tasks, strided, 5-way 1-shot"]
     assert names.index("samples a second") < names.index("resume on the device")
     assert names[-len(gpu.EXPERIMENTS) :] == [f"full size: {name}" for name in gpu.EXPERIMENTS]
+
+
+def test_full_sizes_share_what_is_left_of_the_time(tmp_path, monkeypatch):
+    said = "import sys; print(sys.argv[1])"
+    found = [
+        gpu.Step(f"full {number}", 600, ["-c", said, "max_time=TIME"], shares=True) for number in range(3)
+    ]
+    monkeypatch.setattr(gpu, "_all", lambda args, device: iter(found))
+    _, rows = measured(tmp_path, monkeypatch, "--minutes", "10")
+    assert rows[0]["said"] == "max_time=00:00:02:13"
+    assert rows[2]["said"] == "max_time=00:00:06:39"
+
+
+def test_quick_does_the_same_steps(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    whole = [found.command[0] for found in gpu.steps(gpu.arguments(), "cuda")]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--quick"])
+    quick = [found.command[0] for found in gpu.steps(gpu.arguments(), "cpu")]
+    assert list(dict.fromkeys(whole)) == list(dict.fromkeys(quick))
+    assert sum(found.limit for found in gpu.steps(gpu.arguments(), "cuda") if not found.shares) < 25 * 60
+
+
+def test_a_missing_jax_is_a_row(monkeypatch):
+    def missing(name):
+        raise peers.MissingError("not installed: pip install --target DIR jax, see README.md")
+
+    monkeypatch.setattr(peers, "load", missing)
+    work = next(iter(step_benchmark.works()))
+    small = work._replace(overrides=("model.filters=4", "learner.steps=1"), queries=2)
+    ours, *others = jax_step.rows(small, 1, 1, "cpu")
+    assert ours["ms"] > 0
+    assert [row["by"] for row in others] == ["JAX, jit + vmap", "JAX, jit + map"]
+    assert all(row["note"].startswith("not installed") for row in others)
+
+
+def test_a_step_that_waits_is_found():
+    def waiting(number):
+        x = torch.ones(3)
+        return float(x.sum()), x[x > 0], x.nonzero()
+
+    assert set(waits.waits(waiting, "cpu")) == {
+        "_local_scalar_dense.default",
+        "index.Tensor",
+        "nonzero.default",
+    }
+    assert not waits.waits(lambda number: torch.ones(3) + 1, "cpu")
 
 
 def test_every_named_experiment_is_there_with_its_gpu_size():

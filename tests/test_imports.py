@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "training": {"config", "core", "evaluation", "functional"},
     "jobs": {"config", "core", "data", "evaluation", "functional", "learners", "report", "runs", "training"},
     "sweeps": {"config", "report", "runs"},
-    "demo": {"config", "data", "evaluation", "jobs", "report"},
+    "demo": {"config", "data", "evaluation", "functional", "jobs", "report"},
     "api": {"comparison", "config", "jobs", "report", "runs", "training"},
     "cli": {"comparison", "config", "demo", "jobs", "runs", "sweeps", "training"},
 }

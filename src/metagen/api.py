@@ -158,19 +158,20 @@ def compare(
     return Compared(comparison([*map(Path, folders)], Options(by, metrics, against, within, budget, budgets)))
 
 
-def load(folder: str | Path, overrides: Overrides = ()) -> Any:
+def load(folder: str | Path, overrides: Overrides = (), *, device: str = "cpu") -> Any:
     """Return the model and the learner of a run (:class:`metagen.jobs.trained.Trained`).
 
     Args:
         folder: of the run.
         overrides: on top of the run's own, such as ``["learner.test_steps=20"]``.
+        device: where it computes: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for a GPU where there is one.
 
     Raises:
-        MetagenError: no run, or no checkpoint that fits.
+        MetagenError: no run, no checkpoint that fits, or no such device.
     """
     from metagen.jobs.trained import Trained
 
-    return _in_one_line(lambda: Trained(folder, overrides), overrides)
+    return _in_one_line(lambda: Trained(folder, overrides, device), overrides)
 
 
 def _job(task: str, run: Run, echo: Callable[[str], Any] | None) -> Result:

@@ -13,6 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from metagen.cli.main import run
+from metagen.errors import UsageError
+from metagen.jobs.placed import placed
 
 QUICK = [
     "task.episodes=3",
@@ -233,6 +235,32 @@ def test_no_gpu(tmp_cwd, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["metagen", "train", "trainer=gpu"])
     assert fails(["train", "trainer=gpu"], capsys, "no GPU", "trainer=cpu") == 2
     assert list(tmp_cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["generate", "demo", "evaluate"])
+def test_no_gpu_for_a_command(command, trained, here, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("metagen.demo.serve.check_installed", lambda: None)
+    draw(here / "mine" / "cat")
+    more = {"generate": ["--images", "mine", "--out", "new"]}.get(command, [])
+    before = sorted(here.iterdir())
+    assert fails([command, str(trained), *more, "--device", "cuda"], capsys, "no GPU", "--device cpu") == 2
+    assert sorted(here.iterdir()) == before
+
+
+def test_an_evaluation_is_put_on_a_gpu_where_there_is_one(trained, monkeypatch):
+    assert placed(trained, ["samples=2"]) == ["samples=2"]
+    for here, device, wanted in [
+        (True, "auto", ["trainer.accelerator=gpu"]),
+        (True, "cuda:1", ["trainer.accelerator=gpu", "trainer.devices=[1]"]),
+        (True, "cpu", []),
+    ]:
+        monkeypatch.setattr("torch.cuda.is_available", lambda here=here: here)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+        assert placed(trained, ["samples=2"], device) == ["samples=2", *wanted]
+    assert placed(trained, ["trainer.accelerator=cpu"]) == ["trainer.accelerator=cpu"]
+    with pytest.raises(UsageError, match="both say where"):
+        placed(trained, ["trainer=gpu"], "cpu")
 
 
 def _no_network(*args, **kwargs):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from metagen.core.episode import Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.models.pixel_transformer import PixelTransformer
+from metagen.functional.compiled import compiled
+from metagen.models.pixel_transformer import PixelTransformer, _compiled_nll
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +124,22 @@ def test_bad_sizes_are_refused(arguments, words):
     with pytest.raises(MetagenError, match=words) as error:
         tiny(**arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_compiled_step_is_the_same_step():
+    model = tiny(second_order=False, compiled=True, layers=1)
+    objective, x, found = Objective(model), images(2, 3, 1, 4, 4), []
+    for nll in (_compiled_nll(backend="aot_eager", fullgraph=True), PixelTransformer.nll_of_sequences):
+        model.sequence_nll = partial(nll, model)
+        loss = objective.call("sequence_nll", objective.params(), x).mean()
+        found.append((loss, torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)))
+    assert torch.allclose(found[0][0], found[1][0], rtol=1e-12)
+    for one, two in zip(found[0][1], found[1][1], strict=True):
+        assert (one is None) == (two is None)
+        assert one is None or torch.allclose(one, two, rtol=1e-9, atol=1e-12)
+
+
+def test_nothing_is_compiled_without_a_compiler(monkeypatch, caplog):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert compiled(len) is len
+    assert "nothing is compiled" in caplog.text

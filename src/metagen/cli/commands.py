@@ -5,6 +5,13 @@ from pathlib import Path
 from metagen.console import Parser, echo
 
 
+def add_device(parser: Parser) -> None:
+    """Add the option that says where a command computes."""
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto, a GPU where there is one)"
+    )
+
+
 def generate(argv: list[str]) -> int:
     """Do ``metagen generate``."""
     parser = Parser("metagen generate", description="New images of your own classes.")
@@ -14,11 +21,13 @@ def generate(argv: list[str]) -> int:
     parser.add_argument("--force", action="store_true", help="write over what an earlier call left in --out")
     parser.add_argument("--n", type=int, default=64, help="new images a class (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    add_device(parser)
     parser.add_argument("overrides", nargs="*", help="such as learner.test_steps=20")
     args = parser.parse_intermixed_args(argv)
     from metagen.jobs import generate as job
 
-    echo(job.generate(args.run, args.images, args.out, args.n, args.seed, args.overrides, args.force))
+    numbers = (args.n, args.seed, args.overrides, args.force, args.device)
+    echo(job.generate(args.run, args.images, args.out, *numbers))
     return 0
 
 
@@ -141,10 +150,11 @@ def demo(argv: list[str]) -> int:
         "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=None, help="(default: the first free one from 7860 on)")
+    add_device(parser)
     args = parser.parse_args(argv)
     if args.port is not None and not 0 < args.port < 65536:
         parser.error(f"--port {args.port}: expected a number from 1 to 65535")
     from metagen.demo.serve import serve
 
-    serve(args.runs, args.host, args.port, echo)
+    serve(args.runs, args.host, args.port, echo, args.device)
     return 0

@@ -102,12 +102,13 @@ FLAGS = (
 """Options of ``metagen train``."""
 
 
-def check_flags(argv: Sequence[str]) -> None:
-    """Refuse an option that there is not, in one line.
+def check_flags(argv: Sequence[str], command: str = "train", more: Sequence[str] = ()) -> None:
+    """Refuse an option that there is not, in one line; ``command`` has those of train and ``more``.
 
     Raises:
         UsageError: there is one.
     """
+    known = (*FLAGS, *more)
     for word in argv:
-        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
-            raise UsageError(f"no option '{word}'{nearest(word, FLAGS)} (see metagen train --help)")
+        if word.startswith("-") and word.partition("=")[0] not in known:
+            raise UsageError(f"no option '{word}'{nearest(word, known)} (see metagen {command} --help)")

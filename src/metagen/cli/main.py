@@ -185,10 +185,12 @@ def _evaluate(argv: list[str]) -> int:
     if args is None:
         return 0
     from metagen.config.overrides import key_of
+    from metagen.jobs.placed import placed
     from metagen.runs.reopen import best_checkpoint, evaluation_of, reopen
     from metagen.sweeps.count import MOST
 
     _check_sweep(args)
+    args.overrides = placed(args.run, args.overrides, args.device)
     if args.multirun:
         best_checkpoint(args.run)
         given = {key_of(text) for text in args.overrides}
@@ -221,10 +223,13 @@ def _of_a_run(command: str, description: str, argv: list[str]) -> Any:
     """Return the options of a command that takes a run and overrides, or None where it was asked for help."""
     parser = _parser(command, description)
     parser.usage = f"metagen {command} RUN [overrides] [--force]"
+    if command == "evaluate":
+        parser.usage += " [--device DEVICE]"
+        commands.add_device(parser)
     if {"-h", "--help"} & set(argv):
         echo(parser.format_help())
         return None
-    check_flags(argv)
+    check_flags(argv, command, ["--device"] if command == "evaluate" else [])
     if not argv or argv[0].startswith("-"):
         raise UsageError(f"{command} needs a run's folder: metagen {command} outputs/DATE/TIME")
     args = parser.parse_intermixed_args(argv[1:])

@@ -105,13 +105,13 @@ class Thicken(Augmentation):
         if low > high:
             raise MetagenError(f"augment: low={low}, high={high}: expected low <= high")
         self.low, self.high = low, high
-        taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * width**2))
-        self.taps = taps / taps.sum()
+        self.width = width
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
         """Return the images with broader strokes."""
         gain = self.low + (self.high - self.low) * self.uniform(images, key, 1)
-        taps = self.taps.to(images)
+        taps = torch.exp(-(torch.arange(-2.0, 3.0, device=images.device) ** 2) / (2 * self.width**2))
+        taps = (taps / taps.sum()).to(images.dtype)
         x = functional.conv2d(images.flatten(0, 3).unsqueeze(1), taps.reshape(1, 1, 1, 5), padding=(0, 2))
         x = functional.conv2d(x, taps.reshape(1, 1, 5, 1), padding=(2, 0))
         x = self.groups(x.reshape(images.shape)) * gain[:, :, None, None]

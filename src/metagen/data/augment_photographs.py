@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from metagen.data.augment import Augmentation, Per
 from metagen.errors import MetagenError
+from metagen.functional.constants import constant
 from metagen.ranges import NonNegativeFloat, Probability, checked
 
 _LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
@@ -110,7 +111,7 @@ def turned(x: Tensor, turns: Tensor) -> Tensor:
     r, g, b = ((most - channel) / safe for channel in x.split(1, -3))
     red, green, _ = (channel == most for channel in x.split(1, -3))
     hue = torch.where(red, b - g, torch.where(green, 2 + r - b, 4 + g - r)) / 6 + turns
-    offset = torch.tensor([5.0, 3.0, 1.0], dtype=x.dtype, device=x.device).reshape(3, 1, 1)
+    offset = constant((5.0, 3.0, 1.0), x).reshape(3, 1, 1)
     k = (offset + 6 * hue) % 6
     return most - spread * torch.minimum(k, 4 - k).clamp(0, 1)
 
@@ -118,7 +119,7 @@ def turned(x: Tensor, turns: Tensor) -> Tensor:
 def _grey(x: Tensor) -> Tensor:
     if x.shape[-3] == 1:
         return x
-    return (x * torch.tensor(_LUMA, dtype=x.dtype, device=x.device).reshape(3, 1, 1)).sum(-3, keepdim=True)
+    return (x * constant(_LUMA, x).reshape(3, 1, 1)).sum(-3, keepdim=True)
 
 
 def _spread(u: Tensor, images: Tensor) -> Tensor:

@@ -79,6 +79,10 @@ class Bank:
         return self.counts.cumsum(0) - self.counts
 
     @cached_property
+    def _copies(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    @cached_property
     def sha256(self) -> str:
         """Checksum of images and labels."""
         m, c, *sides = self.images.shape
@@ -86,6 +90,12 @@ class Bank:
         for tensor in (*self.images.split(_CHUNK), self.labels):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
+
+    def on(self, device: torch.device) -> Tensor:
+        """Return the images on ``device``, copied there once."""
+        if device not in self._copies:
+            self._copies[device] = self.images.to(device)
+        return self._copies[device]
 
     @property
     def channels(self) -> int:

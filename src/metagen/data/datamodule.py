@@ -4,13 +4,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from metagen.core.episode import Episode
 from metagen.data.bank import Bank
 from metagen.data.dataset import Dataset
-from metagen.data.stream import EVERYTHING, Stream, Streams
+from metagen.data.on_device import Sent, holds
+from metagen.data.stream import EVERYTHING, EpisodeStream, Stream, Streams
 from metagen.data.task import FewShot, Supervised
 
 # Lightning warns of lengths that are wrong with several workers, and of there being no validation.
@@ -18,7 +20,7 @@ warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
 warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
 
 
-class _Batches(IterableDataset[Episode]):
+class _Batches(IterableDataset[Episode | Sent]):
     """The batches from ``position`` on, up to an epoch's end or ``stop``, and on from there next time.
 
     Args:
@@ -29,6 +31,7 @@ class _Batches(IterableDataset[Episode]):
         share: of the tasks of a batch.
         taken: tells how many batches were trained on, where the next pass begins: a trainer fetches ahead.
         repeat: after so many batches the first ones come again; None: never.
+        sends: whether the indices of a batch are given in its place.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class _Batches(IterableDataset[Episode]):
         share: slice = EVERYTHING,
         taken: Callable[[], int] | None = None,
         repeat: int | None = None,
+        sends: bool = False,
     ) -> None:
+        self._batch = stream.sent if sends and isinstance(stream, EpisodeStream) else stream.batch
         self.stream, self.position, self.stop, self.once = stream, position, stop, once
         self.share, self.taken, self.repeat = share, taken, repeat
 
-    def __iter__(self) -> Iterator[Episode]:
+    def __iter__(self) -> Iterator[Episode | Sent]:
         if self.once:
             self.position = 0
         elif self.taken is not None:
@@ -55,7 +60,7 @@ class _Batches(IterableDataset[Episode]):
                 return
             step = self.position % self.repeat if self.repeat else self.position
             self.position += 1
-            yield self.stream.batch(step, self.share)
+            yield self._batch(step, self.share)
             if epoch is not None and self.position % epoch == 0:
                 return
 
@@ -131,7 +136,8 @@ class EpisodeData(LightningDataModule):
         kind = _Batches if stream.batches is None and self.steps is None else _Sized
         share = slice(rank, None, ranks)
         taken = self._taken if self.trainer else None
-        return _loader(kind(stream, self.first_step, self.steps, False, share, taken, self.overfit))
+        first, last = self.first_step, self.steps
+        return _loader(kind(stream, first, last, False, share, taken, self.overfit, self._sends()))
 
     def _taken(self) -> int:
         """Return the number of the batch that the trainer has not trained on yet."""
@@ -140,11 +146,24 @@ class EpisodeData(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return the fixed validation batches, or no loader where there is no validation."""
-        return [] if self.streams.val is None else [_loader(_Sized(self.streams.val))]
+        val = self.streams.val
+        return [] if val is None else [_loader(_Sized(val, sends=self._sends()))]
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the fixed test batches."""
-        return _loader(_Sized(self.streams.test))
+        return _loader(_Sized(self.streams.test, sends=self._sends()))
+
+    def _sends(self) -> bool:
+        """Return whether the trainer's GPU holds the images, so that a batch is sent as indices."""
+        banks = [self.bank] if self.test_bank is self.bank else [self.bank, self.test_bank]
+        return self.trainer is not None and holds(self.trainer.strategy.root_device, banks)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Return a batch on ``device``; of one that is sent as indices, the images are gathered there."""
+        if not isinstance(batch, Sent):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        episode = batch.to(device)
+        return episode if self.trainer is None else self.trainer.precision_plugin.convert_input(episode)
 
 
 def batches_done(trainer: Any) -> int:

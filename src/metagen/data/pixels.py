@@ -99,7 +99,9 @@ def permute(images: Tensor, permutation: Tensor) -> Tensor:
 
 def dilate(images: Tensor, amount: Tensor) -> Tensor:
     """Thicken strokes: x' = (1 - a) x + a maxpool_3x3(x), with images (T, ..., H, W) and amounts (T,)."""
-    chosen = amount.nonzero()[:, 0]
+    # On a CPU the few that change; elsewhere all, since nobody there waits for the number of the few.
+    few = amount.device.type == "cpu"
+    chosen = amount.nonzero()[:, 0] if few else torch.arange(len(amount), device=amount.device)
     x = images[chosen]
     thick = functional.max_pool2d(x.reshape(-1, 1, *x.shape[-2:]), 3, stride=1, padding=1).reshape(x.shape)
     a = amount[chosen].reshape(-1, *[1] * (x.ndim - 1))

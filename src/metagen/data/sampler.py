@@ -12,8 +12,9 @@ from metagen.data import pixels
 from metagen.data.augment import Augmentation
 from metagen.data.bank import Bank
 from metagen.data.draw import distinct
+from metagen.data.on_device import moved
 from metagen.data.split import check_known
-from metagen.data.turned_images import turned_images
+from metagen.data.turned_images import TurnedImages, turned_images
 from metagen.errors import MetagenError, nearest
 from metagen.functional import rng
 
@@ -109,7 +110,8 @@ class EpisodeSampler:
         self._starts = (counts.cumsum(0) - counts)[self.class_ids]
         self._counts = counts[self.class_ids]
         self._check(images)
-        self._turned = turned_images(bank.images, symmetries)
+        self._turned: TurnedImages = turned_images(bank.images, symmetries)
+        self._there: dict[torch.device, EpisodeSampler] = {}
 
     def _check(self, images: str) -> None:
         where = f"the {self.stage} stage on {self.bank.name}"
@@ -152,6 +154,12 @@ class EpisodeSampler:
             classes, rows[..., : self.shots], rows[..., self.shots :], key, torch.stack(noise, -1)
         )
 
+    def on(self, device: torch.device) -> "EpisodeSampler":
+        """Return a sampler whose :meth:`gather` works on ``device``, where the bank's images are put once."""
+        if device not in self._there:
+            self._there[device] = moved(self, self.bank.on(device))
+        return self._there[device]
+
     def gather(self, draw: EpisodeIndices) -> Episode:
         """Return the images of ``draw`` as a batch of T episodes, x float32 (T, N, K, C, H, W)."""
         t, n = draw.classes.shape
@@ -166,7 +174,7 @@ class EpisodeSampler:
             x = change(x, rng.fold_in(draw.key, _AUGMENT + number))
         if self.binarize:
             x = pixels.binarize(x, self.binarize, rng.fold_in(draw.key, _BINARIZE))
-        y = torch.arange(n).reshape(1, n, 1).expand(t, n, k)
+        y = torch.arange(n, device=x.device).reshape(1, n, 1).expand(t, n, k)
         cut, (of_support, of_query) = self.shots, draw.noise.unbind(-1)
         support = Shots(x[:, :, :cut], y[:, :, :cut], of_support)
         query = Shots(x[:, :, cut:], y[:, :, cut:], of_query)

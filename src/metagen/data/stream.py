@@ -11,6 +11,7 @@ from torch import Tensor
 from metagen.core.episode import Episode, Shots
 from metagen.data import pixels
 from metagen.data.bank import Bank
+from metagen.data.on_device import Sent
 from metagen.data.sampler import STAGES, EpisodeIndices, EpisodeSampler
 from metagen.functional import rng
 
@@ -88,13 +89,20 @@ class EpisodeStream:
 
     def batch(self, step: int, share: slice = EVERYTHING) -> Episode:
         """Return the episodes of batch ``step``, or a share of them."""
+        return self.sampler.gather(self._drawn_of(step, share))
+
+    def sent(self, step: int, share: slice = EVERYTHING) -> Sent:
+        """Return batch ``step``, or a share of it, as what is sent of it to a GPU that has the images."""
+        return Sent(self.sampler, self._drawn_of(step, share))
+
+    def _drawn_of(self, step: int, share: slice) -> EpisodeIndices:
         if self.batches is not None and not 0 <= step < self.batches:
             raise IndexError(step)
         first = step - step % self._ahead
         if first != self._first:
             self._first, self._drawn = first, self.sampler.draw(self.indices(first, self._ahead))
         part = slice((step - first) * self.size, (step - first + 1) * self.size)
-        return self.sampler.gather(EpisodeIndices(*(values[part][share] for values in self._drawn)))
+        return EpisodeIndices(*(values[part][share] for values in self._drawn))
 
     def audit(self) -> dict[str, np.ndarray]:
         """Return what every episode is made of.

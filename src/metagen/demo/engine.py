@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from metagen.config.saved import saved_choices
 from metagen.data.form import Form
@@ -100,6 +101,7 @@ class Engine:
 
     Args:
         folders: of generators' runs.
+        device: where they compute.
 
     Attributes:
         runners: in the order given.
@@ -110,10 +112,10 @@ class Engine:
         MetagenError: a folder that is no generator's run, or is named twice.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], device: str | torch.device = "cpu") -> None:
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise MetagenError("a run is named twice: name each folder once")
-        self.runners = [_runner(folder) for folder in folders]
+        self.runners = [_runner(folder, device) for folder in folders]
         self.forms = sorted({runner.trained.form for runner in self.runners})
         taken = [runner.steps for runner in self.runners if runner.takes_steps]
         self.steps = min(max(taken), MAX_STEPS) if taken else None
@@ -144,8 +146,8 @@ class Engine:
             runner.lock.acquire()
 
 
-def _runner(folder: Path) -> Runner:
-    trained = Trained(folder)
+def _runner(folder: Path, device: str | torch.device) -> Runner:
+    trained = Trained(folder, device=device)
     trained.check_generates()
     return Runner(folder, trained, _label(folder))
 

@@ -15,7 +15,9 @@ import torch
 from metagen.demo.listen import free_port, launch
 from metagen.errors import MetagenError, installing
 from metagen.files import scratch
+from metagen.functional.device import device_of, in_words
 
+CPU = torch.device("cpu")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -32,7 +34,9 @@ def check_installed() -> None:
         raise MetagenError(f"metagen demo needs its extra: {installing('demo')}")
 
 
-def serve(runs: Sequence[Path], host: str, port: int | None, echo: Callable[[str], Any]) -> None:
+def serve(
+    runs: Sequence[Path], host: str, port: int | None, echo: Callable[[str], Any], device: str = "cpu"
+) -> None:
     """Serve the page of ``runs`` until Ctrl-C.
 
     Args:
@@ -40,17 +44,18 @@ def serve(runs: Sequence[Path], host: str, port: int | None, echo: Callable[[str
         host: address to listen at; only this machine reaches a loopback one.
         port: or None for the first free one from 7860 on.
         echo: takes the lines that the user is to see.
+        device: where the runs compute, see :func:`metagen.functional.device.device_of`.
 
     Raises:
         MetagenError: the extra or a run is missing, or a run cannot draw, or the port is taken.
     """
     check_installed()
-    with running(runs, host, port) as (url, missing):
+    with running(runs, host, port, device_of(device)) as (url, missing):
         for line in missing:
             echo(f"no held-out classes of {line}")
         if host not in LOOPBACK:
             echo(f"whoever reaches {host} on the network can use this page")
-        echo(f"{url}  (Ctrl-C stops it)")
+        echo(f"{url}  (on {in_words(device_of(device))}; Ctrl-C stops it)")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -58,7 +63,9 @@ def serve(runs: Sequence[Path], host: str, port: int | None, echo: Callable[[str
 
 
 @contextmanager
-def running(runs: Sequence[Path], host: str, port: int | None) -> Iterator[tuple[str, list[str]]]:
+def running(
+    runs: Sequence[Path], host: str, port: int | None, device: torch.device = CPU
+) -> Iterator[tuple[str, list[str]]]:
     """Yield the address of a running page and why some classes are missing; close it afterwards.
 
     Raises:
@@ -72,7 +79,7 @@ def running(runs: Sequence[Path], host: str, port: int | None) -> Iterator[tuple
     keep_freed_memory()
     # A second thread does not make such small tensors faster, and ten times slower beside a busy browser.
     torch.set_num_threads(1)
-    engine = Engine(runs)
+    engine = Engine(runs, device)
     held_out = HeldOut(engine.runners)
     os.environ.update(SILENT)
     with _private_files():

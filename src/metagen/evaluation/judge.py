@@ -21,6 +21,7 @@ from metagen.data.bank import Bank
 from metagen.data.cache import folder
 from metagen.errors import MetagenError
 from metagen.files import write_bytes
+from metagen.functional.device import in_words
 from metagen.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, checked
 from metagen.reading import opened
 
@@ -37,8 +38,9 @@ class Judge:
     It trains on the images that are not held out and is tested on those that are; where the bank
     holds none out, every fourth image of each class is its test set. Weights are kept in
     ``cache/judge-HASH.pt``, where HASH covers the images, the settings and the network, with a checksum;
-    a file that is damaged, or not as good on some test images as it says, is trained anew. Training runs
-    on the CPU, is deterministic, and leaves the global random state as it was.
+    a file that is damaged, or not as good on some test images as it says, is trained anew. Training runs on
+    ``device``, is deterministic on the CPU, and leaves the global random state as it was; what a GPU has
+    trained is kept under a name of its own, and used only where the CPU's is not there.
 
     Args:
         model: ``model(ways=C)`` makes a module with ``logits(x)``: (B, C, H, W) to (B, classes), and, for
@@ -52,6 +54,7 @@ class Judge:
         accuracy: share of the test images that are recognised, in %; NaN before :meth:`fit`.
         classes: names of the classes, in the order of the logits.
         say: takes the line that says that a judge is being trained.
+        device: where it is trained, the CPU until somebody says another one.
     """
 
     @checked
@@ -70,6 +73,7 @@ class Judge:
         self.lr, self.batch_size, self.shift = lr, batch_size, shift
         self.cache = folder(None if cache is None else str(cache))
         self.say: Callable[[str], Any] = log.info
+        self.device = torch.device("cpu")
         self.accuracy, self.classes = float("nan"), ()  # type: tuple[float, tuple[str, ...]]
 
     def check(self, bank: Bank, tested: Collection[str] = ()) -> None:
@@ -90,8 +94,8 @@ class Judge:
         # the global state is put back: to judge an experiment must not change it
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model: Any = self._make(ways=len(self.classes))
-            file = self.cache / f"judge-{self._hash(bank)}.pt"
+            self.model: Any = self._make(ways=len(self.classes)).to(self.device)
+            file = self._file(self._hash(bank))
             rows = held.nonzero()[:, 0]
             few = rows[torch.linspace(0, len(rows) - 1, min(AGAIN, len(rows))).round().long()]
             if not self._load(file, lambda: (self._test(x[few], labels[few]), len(few))):
@@ -127,9 +131,17 @@ class Judge:
         self.model.to(x.device)
         return torch.cat([getattr(self.model, method)(part.float()) for part in x.split(1024)])
 
+    def _file(self, name: str) -> Path:
+        """Return the file of the weights: the CPU's where it is there, else that of the kind of device."""
+        of_cpu = self.cache / f"judge-{name}.pt"
+        if self.device.type == "cpu" or of_cpu.exists():
+            return of_cpu
+        return self.cache / f"judge-{name}-{self.device.type}.pt"
+
     def _say_training(self, name: str, classes: int) -> None:
         """Say what is going to take a while, since it happens after the training proper."""
-        self.say(f"trains a judge of {name} ({classes} classes), once: it is kept in {self.cache}")
+        where = "" if self.device.type == "cpu" else f" on {in_words(self.device)}"
+        self.say(f"trains a judge of {name} ({classes} classes){where}, once: it is kept in {self.cache}")
 
     def _train(self, x: Tensor, y: Tensor, name: str) -> None:
         steps = max(self.epochs * -(-len(x) // self.batch_size), self.min_steps)
@@ -142,16 +154,17 @@ class Judge:
             if len(order) < self.batch_size:
                 order = torch.cat([order, torch.randperm(len(x), generator=generator)])
             batch, order = order[: self.batch_size], order[self.batch_size :]
-            shifted = _shifted(x[batch], self.shift, generator).float() / 255
+            shifted = _shifted(x[batch], self.shift, generator).to(self.device).float() / 255
             optimizer.zero_grad(set_to_none=True)
-            cross_entropy(self.model.logits(shifted), y[batch]).backward()
+            cross_entropy(self.model.logits(shifted), y[batch].to(self.device)).backward()
             optimizer.step()
             schedule.step()
 
     def _test(self, x: Tensor, y: Tensor) -> float:
         self.model.eval()
         right = [
-            (self(a.float() / 255).argmax(-1) == b) for a, b in zip(x.split(1024), y.split(1024), strict=True)
+            (self(a.to(self.device).float() / 255).argmax(-1).cpu() == b)
+            for a, b in zip(x.split(1024), y.split(1024), strict=True)
         ]
         return 100 * float(torch.cat(right).double().mean())
 
@@ -163,7 +176,7 @@ class Judge:
     def _anew(self, **arguments: Any) -> None:
         """Make the network as it is before training: what a file put into it is gone."""
         torch.manual_seed(self.seed)
-        self.model = self._make(**arguments)
+        self.model = self._make(**arguments).to(self.device)
 
     def _check_finite(self, name: str) -> None:
         if not _finite(self.model.state_dict()):

@@ -19,6 +19,7 @@ from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
 from metagen.evaluation.judge import Judge, check_network
 from metagen.functional import rng
+from metagen.functional.vectorize import tree_map
 from metagen.learners.meta_learner import MetaLearner
 from metagen.learners.readers import Prototypes
 from metagen.ranges import PositiveFloat, PositiveInt, Seed, checked
@@ -100,9 +101,9 @@ class ProtoNetJudge(Judge):
         sampler = self._sampler(bank, train)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model = self._make(ways=self.ways)
+            self.model = self._make(ways=self.ways).to(self.device)
             self.references = self._reference_images(bank, train)
-            file = self.cache / f"judge-{self._digest(bank, train)}.pt"
+            file = self._file(self._digest(bank, train))
             if not self._load(file, lambda: self._tested_again(bank)):
                 self._anew(ways=self.ways)
                 self._say_training(bank.name, len(train))
@@ -140,12 +141,15 @@ class ProtoNetJudge(Judge):
         for step in tqdm(
             range(self.steps), desc="prototypical judge", unit="step", disable=None, leave=False
         ):
-            batch = sampler.episodes(torch.tensor([step]))
+            batch = tree_map(self._there, sampler.episodes(torch.tensor([step])))
             support, query = (Shots(*(leaf[0] for leaf in part)) for part in (batch.support, batch.query))
             optimizer.zero_grad(set_to_none=True)
             objective.loss(learner.adapt(objective, objective.params(), support), query).backward()
             optimizer.step()
             schedule.step()
+
+    def _there(self, x: Tensor) -> Tensor:
+        return x.to(self.device)
 
     def _tested_again(self, bank: Bank) -> tuple[float, int]:
         self.model.eval()
@@ -158,7 +162,7 @@ class ProtoNetJudge(Judge):
         sampler = EpisodeSampler(bank, list(names), ways, 1, self.queries, self.seed, "test")
         right = []
         for index in torch.arange(episodes).split(1):
-            episode = sampler.episodes(index)
+            episode = tree_map(self._there, sampler.episodes(index))
             means, query = (self.features(part.x[0].flatten(0, 1)) for part in episode[:2])
             right.append(torch.cdist(query, means).argmin(-1) == episode.query.y[0].flatten())
         return 100 * float(torch.cat(right).double().mean())

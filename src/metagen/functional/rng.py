@@ -38,8 +38,11 @@ def key(*words: int) -> Tensor:
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     """Derive a new key from ``key`` (...) and ``data`` (broadcastable int64): key' = mix(key, data)."""
-    word = torch.as_tensor(data, device=key.device)
-    return _mix(_mix(key + _GOLDEN) + (word + 1) * _GOLDEN)
+    if isinstance(data, Tensor):
+        return _mix(_mix(key + _GOLDEN) + (data.to(key.device) + 1) * _GOLDEN)
+    # As a number of Python's it travels with the operation: a tensor made of it on a GPU would be waited for.
+    word = (int(data) + 1) * _GOLDEN
+    return _mix(_mix(key + _GOLDEN) + ((word + 2**63) % 2**64 - 2**63))
 
 
 def bits(key: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -9,6 +9,7 @@ from PIL import Image
 from metagen.data.user_pictures import read_classes
 from metagen.errors import MetagenError
 from metagen.files import check_new_folder, new_folder, write_npz
+from metagen.functional.device import device_of, in_words
 from metagen.jobs import memory
 from metagen.jobs.trained import Trained
 from metagen.ranges import PositiveInt, Seed, fits, refusal
@@ -16,7 +17,14 @@ from metagen.report.pictures import samples_grid
 
 
 def generate(
-    run: Path, images: Path, out: Path, n: int, seed: int, overrides: Sequence[str], force: bool = False
+    run: Path,
+    images: Path,
+    out: Path,
+    n: int,
+    seed: int,
+    overrides: Sequence[str],
+    force: bool = False,
+    device: str = "cpu",
 ) -> str:
     """Adapt a run's checkpoint to the pictures in ``images`` and write N x n new images to ``out``.
 
@@ -28,6 +36,7 @@ def generate(
         seed: of the samples.
         overrides: on top of the run's own, such as ``learner.test_steps=20``.
         force: whether to write over what an earlier call left in ``out``; other files in it stay.
+        device: where the run computes, see :func:`metagen.functional.device.device_of`.
 
     Returns:
         A line for the user.
@@ -41,7 +50,7 @@ def generate(
     check_new_folder("--out", out, force)
     if _within(out, images) or _within(images, out):
         raise MetagenError(f"--out {out} and --images {images} lie in each other: name a new folder")
-    trained = Trained(run, overrides)
+    trained = Trained(run, overrides, device_of(device))
     trained.check_generates()
     pictures, names = read_classes(images, read=trained.form.read)
     classes, shots = pictures.shape[:2]
@@ -50,7 +59,10 @@ def generate(
     samples = trained.draw(trained.adapt(trained.shots(pictures, seed)), classes, n, seed)
     with new_folder(out, _earlier(out)) as folder:
         _write(folder, pictures, samples, names)
-    return f"{classes} x {n} images from {classes} classes of {shots}\nsamples {out / 'samples.png'}"
+    where = in_words(trained.device)
+    return (
+        f"{classes} x {n} images from {classes} classes of {shots}, on {where}\nsamples {out / 'samples.png'}"
+    )
 
 
 def _within(inner: Path, outer: Path) -> bool:

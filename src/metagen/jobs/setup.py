@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.data.untested_classes import untested_classes
@@ -19,6 +21,7 @@ from metagen.training.skip_bad_steps import SkipBadSteps
 from metagen.training.trainers import Trainers
 
 log = logging.getLogger(__name__)
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -59,9 +62,15 @@ class Setup:
         val = self.data.streams.val
         return [SampleImages(val.batch(0))] if generates and few_shot and val is not None else []
 
-    def evaluation(self, echo: Callable[[str], Any] = log.info) -> Evaluation:
-        """Return the evaluation on the test stream; a judge is trained for it where a metric needs one."""
+    def evaluation(self, echo: Callable[[str], Any] = log.info, device: torch.device = CPU) -> Evaluation:
+        """Return the evaluation on the test stream; a judge is trained for it where a metric needs one.
+
+        Args:
+            echo: takes what the judge says.
+            device: where the judge is trained.
+        """
         if self.judge is not None:
+            self.judge.device = device
             self.judge.say = echo
             self.judge.fit(self.data.test_bank, self._tested())
         steps, labels = self.experiment.learner.test_steps, self.data.streams.test.class_ids

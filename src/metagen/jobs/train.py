@@ -20,6 +20,7 @@ from metagen.data.datamodule import batches_done
 from metagen.errors import MetagenError, TrainingInterruptedError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.files import write_json
+from metagen.functional.device import in_words
 from metagen.jobs import ddp
 from metagen.jobs.announce import ended_by, said_at_the_end, say_profile, showing_the_summary, starts
 from metagen.jobs.build import build, load_checkpoint, start_from
@@ -154,6 +155,7 @@ def evaluate(run: Run, echo: Echo) -> float:
         training = Training(steps, checkpoint=str(setup.start), sha256=digest)
         with run.opened(messages):
             tester = setup.trainers.testing(run.folder, label(run.overrides))
+            echo(f"evaluates on {in_words(tester.strategy.root_device)}")
             with _interruptible(tester, None):
                 return _evaluate(run, setup, tester, training, echo)
 
@@ -183,7 +185,7 @@ def _interruptible(trainer: L.Trainer, again: str | None) -> Iterator[None]:
 
 
 def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, echo: Echo) -> float:
-    evaluation = setup.experiment.evaluation = setup.evaluation(echo)
+    evaluation = setup.experiment.evaluation = setup.evaluation(echo, trainer.strategy.root_device)
     trainer.test(setup.experiment, datamodule=setup.data, verbose=False)
     summary = evaluation.summary()
     write_record(run, setup, evaluation, training)

@@ -15,6 +15,7 @@ from metagen.core.episode import Params, Shots
 from metagen.data.form import Form
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.functional.device import device_of
 from metagen.jobs.build import build_experiment, load_checkpoint
 from metagen.learners.rule_optimizer import RuleOptimizer
 from metagen.learners.rules import Rule
@@ -35,6 +36,7 @@ class Trained:
     Args:
         run: its folder.
         overrides: on top of the run's own, such as ``learner.test_steps=20``.
+        device: where it computes, and where the tensors that it returns are.
 
     Attributes:
         folder: of the run.
@@ -52,7 +54,10 @@ class Trained:
     >>> drawn = trained.generate(images, n=16)                  # doctest: +SKIP
     """
 
-    def __init__(self, run: str | Path, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: str | Path, overrides: Sequence[str] = (), device: str | torch.device = "cpu"
+    ) -> None:
+        self.device = device if isinstance(device, torch.device) else device_of(device)
         self.folder = located(run)
         checkpoint = best_checkpoint(self.folder)
         self.config = resolved(reopen(self.folder, overrides, start=False).config)
@@ -64,6 +69,7 @@ class Trained:
             raise MetagenError(f"{run}: {error}") from error
         experiment = build_experiment(self.config, _classes(checkpoint)).eval()
         load_checkpoint(experiment, checkpoint)
+        experiment.to(self.device)
         self.learner, self.objective = experiment.learner, experiment.objective
 
     def shots(self, images: Images, seed: int = 0) -> Shots:
@@ -90,7 +96,8 @@ class Trained:
         if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):
             raise MetagenError("images: expected pixels in [0, 1], or uint8")
         ways, shots = x.shape[:2]
-        return Shots(x, torch.arange(ways)[:, None].expand(ways, shots), rng.key(seed, 1))
+        y = torch.arange(ways, device=self.device)[:, None].expand(ways, shots)
+        return Shots(x.to(self.device), y, rng.key(seed, 1).to(self.device))
 
     @torch.no_grad()
     def path(self, support: Shots, steps: int) -> Iterator[Params]:
@@ -124,10 +131,9 @@ class Trained:
             MetagenError: the run of a classifier.
         """
         self.check_generates()
-        labels = torch.arange(ways).repeat_interleave(n)
-        return (
-            self.objective.call("sample", phi, labels, rng.key(seed, 2)).unflatten(0, (ways, n)).clamp(0, 1)
-        )
+        labels = torch.arange(ways, device=self.device).repeat_interleave(n)
+        drawn = self.objective.call("sample", phi, labels, rng.key(seed, 2).to(self.device))
+        return drawn.unflatten(0, (ways, n)).clamp(0, 1)
 
     def generate(
         self, images: Images | Shots, n: int = 16, seed: int = 0, steps: int | None = None
@@ -212,17 +218,18 @@ class Trained:
         return to_uint8(self.sample(phi, ways, n, seed))
 
 
-def load(run: str | Path, overrides: Sequence[str] = ()) -> Trained:
+def load(run: str | Path, overrides: Sequence[str] = (), device: str | torch.device = "cpu") -> Trained:
     """Return the model and the learner of a run, in the state of its best checkpoint.
 
     Args:
         run: its folder.
         overrides: on top of the run's own, such as ``learner.test_steps=20``.
+        device: where it computes: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for a GPU where there is one.
 
     Raises:
-        MetagenError: no run, or no checkpoint that fits.
+        MetagenError: no run, no checkpoint that fits, or no such device.
     """
-    return Trained(run, overrides)
+    return Trained(run, overrides, device)
 
 
 def _tensor(images: Images, form: Form) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metagen.core.episode import Params
 from metagen.errors import MetagenError
+from metagen.functional.constants import constant
 from metagen.learners.learned_rules import LearnedRule, join, split
 from metagen.learners.rules import Rule
 from metagen.ranges import Decay, PositiveFloat, Width, checked
@@ -114,7 +115,7 @@ class MlpRule(LearnedRule):
         """Return e^a' (u + s (d + c_n tau o)) and the new memory."""
         grads = {n: grads[n] for n in params}
         g = join(grads)
-        beta = g.new_tensor(self.betas)[:, None]
+        beta = constant(tuple(self.betas), g)[:, None]
         momenta = beta * memory["momenta"] + (1 - beta) * g
         square = self.beta_square * memory["square"] + (1 - self.beta_square) * g * g
         mean, v = momenta / (1 - beta ** (index + 1)), square / (1 - self.beta_square ** (index + 1))
@@ -131,7 +132,7 @@ class MlpRule(LearnedRule):
 
     def clock(self, index: int, like: Tensor) -> Tensor:
         """Return (1, tau(index)), (1, 1 + C)."""
-        return like.new_tensor([[1.0, *(index / (index + c) for c in TIMES)]])
+        return constant((1.0, *(index / (index + c) for c in TIMES)), like)[None]
 
     def network(self, params: Params, grads: Params, means: Tensor, v: Tensor, time: Tensor) -> Tensor:
         """Return d and a, (2, M), from g and the momenta (1 + B, M), v (1, M) and the time (1, 1 + C)."""
@@ -142,7 +143,7 @@ class MlpRule(LearnedRule):
         sizes = torch.cat([means[:1] / self.spread(rms_g, params), means * torch.rsqrt(v + EPS), phi])
         levels = (v + EPS).log() / 2 - self.spread(rms_v.log(), params)
         x = torch.cat([torch.asinh(sizes), levels / LOGS])
-        numel = rms_g.new_tensor([[float(params[n].numel()) for n in params]])
+        numel = constant(tuple(float(params[n].numel()) for n in params), rms_g)[None]
         of_tensor = torch.cat(
             [torch.cat([rms_g, rms_phi, numel]).log() / LOGS, time.T.expand(-1, len(params))]
         )

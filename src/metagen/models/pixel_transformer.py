@@ -1,8 +1,10 @@
 """An autoregressive transformer over patches of binary pixels, alone or given other images of the class."""
 
 import math
+from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from metagen.core.episode import Shots
 from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.functional.compiled import compiled
 from metagen.ranges import Colours, PositiveInt, Side, Width, checked
 
 ABOVE, ASIDE = 3, 2
@@ -60,6 +63,7 @@ class PixelTransformer(Generator):
         second_order: bool = True,
         colours: Colours = 1,
         longest: PositiveInt = 256,
+        compiled: bool = False,
     ) -> None:
         """Build the model for black and white images of 1 x ``size`` x ``size``.
 
@@ -76,6 +80,8 @@ class PixelTransformer(Generator):
             colours: channels of an image, 1: there is no patch of colours that a table could hold.
             longest: patches of an image at most, since attention takes memory by their square: at 64 x 64
                 an episode would take some 20 GB.
+            compiled: whether a GPU trains on sequences by compiled kernels (:meth:`sequence_nll`); the first
+                step waits for the compiler.
 
         Raises:
             MetagenError: sizes do not divide each other, or are not positive; images in colour, or too large.
@@ -93,6 +99,7 @@ class PixelTransformer(Generator):
         self.blocks = nn.ModuleList(_Block(width, heads, second_order) for _ in range(layers))
         self.norm = _RMSNorm(width)
         self.symbols = nn.Linear(width, 2**self.bits)
+        self.compiled = compiled
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean of -log p(x | c_y, memory) over images, in nats per image."""
@@ -108,6 +115,12 @@ class PixelTransformer(Generator):
 
     def sequence_nll(self, x: Tensor) -> Tensor:
         """Map sequences (N, T, 1, H, W) to -log p(x_t | x_1, ..., x_(t-1)), (N, T) nats."""
+        if self.compiled and x.device.type == "cuda":
+            return _compiled_nll()(self, x)
+        return self.nll_of_sequences(x)
+
+    def nll_of_sequences(self, x: Tensor) -> Tensor:
+        """Return what :meth:`sequence_nll` does, uncompiled."""
         patches = self._patches(x)
         c = self.context.expand(x.shape[0], -1)[:, None].expand(-1, x.shape[1], -1)
         _, log_p = self._run(self._tokens(patches, c), patches.flatten(0, 1), None)
@@ -263,6 +276,11 @@ class _RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+@cache
+def _compiled_nll(**options: Any) -> Callable[[PixelTransformer, Tensor], Tensor]:
+    return compiled(PixelTransformer.nll_of_sequences, **options)
 
 
 def _merge(x: Tensor) -> Tensor:
