@@ -158,7 +158,7 @@ def test_configuration_shows_every_choice_and_key(made):
     for path in conf_dir().rglob("*.yaml"):
         group = path.parent.relative_to(conf_dir())
         assert str(group) == "." or f"### {group}={path.stem}\n" in page
-    row = "| `learner.test_steps` | `10` | a whole number of 0 or more or null |"
+    row = "| `learner.test_steps` | `10` | a whole number from 0 to 100,000 or null |"
     assert row not in page.partition("## learner")[0]
     assert row in page
     row = next(line for line in page.splitlines() if line.startswith("| `task.ways` | `3`"))

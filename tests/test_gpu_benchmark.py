@@ -85,11 +85,12 @@ def test_full_sizes_share_what_is_left_of_the_time(tmp_path, monkeypatch):
 
 def test_quick_does_the_same_steps(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
-    whole = [found.command[0] for found in gpu.steps(gpu.arguments(), "cuda")]
+    steps = list(gpu.steps(gpu.arguments(), "cuda"))
+    whole = [found.command[0] for found in steps]
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--quick"])
     quick = [found.command[0] for found in gpu.steps(gpu.arguments(), "cpu")]
     assert list(dict.fromkeys(whole)) == list(dict.fromkeys(quick))
-    assert sum(found.limit for found in gpu.steps(gpu.arguments(), "cuda") if not found.shares) < 25 * 60
+    assert sum(found.limit for found in steps if not found.shares) < 25 * 60
 
 
 def test_a_missing_jax_is_a_row(monkeypatch):

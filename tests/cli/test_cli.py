@@ -1,6 +1,7 @@
 """The command line: what a run leaves behind, and one line for every mistake."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,10 @@ MISTAKES = [
     (["compare", "nowhere", "--x", "seed", "--out", "new"], ["--out", "--x"]),
     (["compare", "nowhere", "--budget", "-1"], ["--budget", "-1", "0 or more"]),
     (["list", "nowhere"], ["nowhere"]),
-    (["train", "-m", "seed=0,1", "hydra.launcher.jobs=0"], ["hydra.launcher.jobs=0", "1 or more"]),
+    (
+        ["train", "-m", "seed=0,1", "hydra.launcher.jobs=0"],
+        ["hydra.launcher.jobs=0", "a whole number from 1"],
+    ),
     (["train", "-m", "seed=0,1", "hydra.launcher.jbos=1"], ["hydra.launcher.jobs"]),
     (["train", "-m", "learner=reptile", "learner.stps=1,2"], ["learner.steps"]),
     (["compare", "nowhere", "--x", "seed", "--by", "learner"], ["--by", "--x"]),
@@ -270,8 +274,7 @@ def _no_network(*args, **kwargs):
 
 
 def test_a_run_without_a_checkpoint(trained, here, capsys):
-    (here / "run" / ".hydra").mkdir(parents=True)
-    (here / "run" / ".hydra" / "overrides.yaml").write_text("[]")
+    shutil.copytree(trained / ".hydra", here / "run" / ".hydra")
     assert fails(["evaluate", "run"], capsys, "no checkpoint") == 1
 
 

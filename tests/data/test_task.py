@@ -104,7 +104,7 @@ def test_a_generator_is_tested_on_fewer_classes_where_there_are_fewer():
     split = Split(tuple("abcdefg"), (), ("h",))
     drawn = few_shot(kind="generate").streams(bank(), None, split, seed=0).test.batch(0)
     assert drawn.query.y.shape[1] == 1
-    with pytest.raises(MetagenError, match=r"task\.ways=2"):
+    with pytest.raises(MetagenError, match=r"task\.test_ways=2 classes but has 1"):
         few_shot(kind="classify").streams(bank(), None, split, seed=0)
 
 
