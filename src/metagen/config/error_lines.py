@@ -100,7 +100,7 @@ def _config_error(errors: list[Any], words: Sequence[str]) -> str:
             f"~{match[1]}: there is nothing of that name to leave out; a list is left out by {match[1]}=null"
         )
     if match := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"{match[1]} is not found, and another value is made of it: correct its name, or leave no node out"
+        return f"{match[1]} is not found, and a value is made of it: correct its name, or leave no node out"
     if match := re.search(r"Error merging override (\S+)=(\S*)", text):
         return f"{match[1]}={match[2]}: Hydra takes no such value there; see metagen train --cfg hydra"
     if match := re.search(r"Could not override '([^']+)'", text):
