@@ -66,6 +66,7 @@ BORROWED: dict[str, dict[str, Any]] = {
     },
     "lightning.LearningRateMonitor": {"logging_interval": Literal["step", "epoch"] | None},
     "lightning.pytorch.loggers": {
+        "experiment": dict | None,  # an object, made by its _target_
         "name": Text | None,
         "version": NonNegativeInt | str | None,
         "flush_logs_every_n_steps": PositiveInt,
