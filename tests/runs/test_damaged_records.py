@@ -7,6 +7,8 @@ import pytest
 from comparison_records import record, write
 
 from metagen.cli.main import run
+from metagen.errors import MetagenError
+from metagen.runs.result import Result
 
 GOOD = [
     record("scratch", 0, {1: {"recognised": [10.0, 20.0]}, 2: {"recognised": [20.0, 30.0]}}),
@@ -62,3 +64,12 @@ def test_the_damaged_record_is_named(path, value, tmp_path, capsys):
     assert ".".join(map(str, path)) in out
     assert run(["list", str(folder)]) == 0
     assert "1 broken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["5", '{"metrics": 5}', '{"metrics": {"a": {"mean": "b"}}}', "{}"])
+def test_a_result_of_another_shape_is_refused_in_one_line(text, tmp_path):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(
+        MetagenError, match="is no record of a run.*name a run that came"
+    ):
+        Result.read(tmp_path)

@@ -7,6 +7,7 @@ from typing import Any
 from metagen.errors import MetagenError
 from metagen.reading import read_json
 from metagen.report.rows import Rows
+from metagen.runs.shape import SHAPE, misfit
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Result:
             record = read_json(path)
         except (OSError, ValueError) as error:
             raise MetagenError(f"{path} cannot be read ({error}): name a run that came to its end") from error
-        if not isinstance(record, dict) or "metrics" not in record:
-            raise MetagenError(f"{path} is no record of a run: name a run that came to its end")
+        if not isinstance(record, dict) or (wrong := misfit(record, SHAPE)) is not None:
+            said = f" (it has no '{wrong}')" if isinstance(record, dict) else ""
+            raise MetagenError(f"{path} is no record of a run{said}: name a run that came to its end")
         return cls(Path(folder), record)
 
     @property
