@@ -13,18 +13,15 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import SimpleProfiler
 from timing import machine, markdown
 
-from metagen.config.tree import conf_dir
-from metagen.jobs.build import Parts, build
-from metagen.jobs.train import _trainer
+from metagen import build, compose
+from metagen.jobs.setup import Setup
 
 LEARNER = ("meta-loss", "gradient", "update", "validation")
 COLUMNS = ("part", "seconds", "share", "ms a step")
@@ -33,12 +30,12 @@ COLUMNS = ("part", "seconds", "share", "ms a step")
 class Watch(Callback):
     """Adds up the seconds of each part of the loop, between its first and its last batch."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, setup: Setup) -> None:
         self.seconds: Counter[str] = Counter()
         self.steps, self._marks = 0, {}
-        self._wrap(parts.experiment, "meta_loss", "meta-loss")
-        self._wrap(parts.experiment, "validation_step", "validation")
-        for stream in (parts.data.streams.train, parts.data.streams.val):
+        self._wrap(setup.experiment, "meta_loss", "meta-loss")
+        self._wrap(setup.experiment, "validation_step", "validation")
+        for stream in (setup.data.streams.train, setup.data.streams.val):
             if stream is not None:
                 self._wrap(stream, "batch", "episodes")
 
@@ -95,15 +92,13 @@ class Watch(Callback):
 
 def main(overrides: list[str]) -> None:
     warnings.simplefilter("ignore")
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", overrides or ["experiment=quickstart"])
-    parts = build(cfg)
-    watch, profiler = Watch(parts), SimpleProfiler()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = _trainer(cfg, Path(folder), parts.data.streams.val is not None)
-        trainer.callbacks.append(watch)
+        run = compose([*(overrides or ["experiment=quickstart"]), f"hydra.run.dir={folder}/run"])
+        setup = build(run)
+        watch, profiler = Watch(setup), SimpleProfiler()
+        trainer = setup.trainers.training(run.folder, "profile", [watch])
         trainer.profiler = trainer.strategy.profiler = profiler
-        trainer.fit(parts.experiment, datamodule=parts.data)
+        trainer.fit(setup.experiment, datamodule=setup.data)
     print(markdown(watch.rows(), COLUMNS))
     actions = sorted(
         ((sum(values), name) for name, values in profiler.recorded_durations.items()), reverse=True

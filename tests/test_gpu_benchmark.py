@@ -1,5 +1,6 @@
 """The order of what a GPU has to show: limits, what is kept, and what is left out when it is resumed."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -138,3 +139,17 @@ def test_images_are_drawn_and_counted(monkeypatch):
 def _only(name):
     glob = Path.glob
     return lambda self, pattern: [path for path in glob(self, pattern) if path.name == name]
+
+
+@pytest.mark.parametrize("path", sorted(Path(gpu.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_be_imported(path, monkeypatch):
+    """What a script names of metagen is there: they are run by hand, and seldom."""
+    monkeypatch.syspath_prepend(str(path.parent))
+    names = {other.stem for other in path.parent.glob("*.py")}
+    kept = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    try:
+        importlib.import_module(path.stem)
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(kept)
