@@ -69,5 +69,5 @@ def test_the_damaged_record_is_named(path, value, tmp_path, capsys):
 @pytest.mark.parametrize("text", ["5", '{"metrics": 5}', '{"metrics": {"a": {"mean": "b"}}}', "{}"])
 def test_a_result_of_another_shape_is_refused_in_one_line(text, tmp_path):
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(MetagenError, match=r"is no record of a run.*name a run that came"):
+    with pytest.raises(MetagenError, match=r"cannot be read \(.*record of a run.*name a run that came"):
         Result.read(tmp_path)

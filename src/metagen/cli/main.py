@@ -120,7 +120,7 @@ def _train(argv: list[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     _check_sweep(args)
     if args.multirun:
-        return through_hydra(*_sweep(args), _most(args))
+        return through_hydra(*_sweep(args), None if args.resume is not None else _most(args))
     if args.resume is not None:
         return _resume(args.resume, args.overrides)
     from metagen.runs.run import new_run
@@ -152,11 +152,11 @@ def _check_sweep(args: Any) -> None:
         raise UsageError(f"--up-to {args.up_to}: expected the number of jobs, 1 or more, of a sweep by -m")
 
 
-def _most(args: Any) -> int | None:
-    """Return how many jobs a sweep may have; None of one that is resumed, whose jobs are known."""
+def _most(args: Any) -> int:
+    """Return how many jobs a new sweep may have."""
     from metagen.sweeps.count import MOST
 
-    return None if args.resume is not None else args.up_to or MOST
+    return int(args.up_to or MOST)
 
 
 def _sweep(args: Any) -> tuple[Task, list[str]]:
@@ -187,7 +187,6 @@ def _evaluate(argv: list[str]) -> int:
     from metagen.config.overrides import key_of
     from metagen.jobs.placed import placed
     from metagen.runs.reopen import best_checkpoint, evaluation_of, reopen
-    from metagen.sweeps.count import MOST
 
     _check_sweep(args)
     args.overrides = placed(args.run, args.overrides, args.device)
@@ -195,9 +194,8 @@ def _evaluate(argv: list[str]) -> int:
         best_checkpoint(args.run)
         given = {key_of(text) for text in args.overrides}
         known = [text for text in reopen(args.run).known if key_of(text) not in given]
-        return through_hydra(
-            Task("evaluate", args.run, known), ["-m", *known, *args.overrides], args.up_to or MOST
-        )
+        words = ["-m", *known, *args.overrides]
+        return through_hydra(Task("evaluate", args.run, known), words, _most(args))
     return do("evaluate", evaluation_of(args.run, args.overrides, args.force))
 
 

@@ -57,6 +57,9 @@ class Judge:
         device: where it is trained, the CPU until somebody says another one.
     """
 
+    has_classes = True
+    """Whether it gives logits of the classes of the data."""
+
     @checked
     def __init__(
         self,

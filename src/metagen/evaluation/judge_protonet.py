@@ -47,6 +47,8 @@ class ProtoNetJudge(Judge):
         accuracy: of 20-way 1-shot classification of the tested classes (as many as there are), in %.
     """
 
+    has_classes = False
+
     @checked
     def __init__(
         self,
@@ -60,9 +62,6 @@ class ProtoNetJudge(Judge):
     ) -> None:
         super().__init__(model, lr=lr, seed=seed, cache=cache)
         self.steps, self.ways, self.queries = steps, ways, queries
-
-    has_classes = False
-    """Whether it gives logits of the classes of the data."""
 
     def check(self, bank: Any, tested: Collection[str] = ()) -> None:
         """Refuse data from which :meth:`fit` could not learn.

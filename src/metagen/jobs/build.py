@@ -121,11 +121,7 @@ _RANDOM = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 _AVERAGES = "keeps running averages, which tasks would share"
 LAYERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any], str], ...] = (
     (_DropoutNd, lambda layer: layer.p > 0, f"{_NOISE}: leave it out"),
-    (
-        (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
-        lambda layer: True,
-        f"{_NOISE}: leave it out",
-    ),
+    (_RANDOM, lambda layer: True, f"{_NOISE}: leave it out"),
     ((nn.MultiheadAttention, nn.RNNBase), lambda layer: layer.dropout > 0, f"{_NOISE}: set its dropout=0"),
     (_BatchNorm, lambda layer: True, f"{_AVERAGES}: use metagen.models.layers.BatchStatNorm"),
     (_InstanceNorm, lambda layer: layer.track_running_stats, f"{_AVERAGES}: leave track_running_stats out"),

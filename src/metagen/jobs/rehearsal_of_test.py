@@ -33,7 +33,7 @@ class MadeUp:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) to logits."""
-        if not getattr(self.judge, "has_classes", True):
+        if self.judge is not None and not self.judge.has_classes:
             self.judge(x)
         return self.features(x)
 

@@ -55,8 +55,8 @@ class Deformed(Generator):
     *Discriminator rejection sampling*, ICLR 2019).
 
     The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` writes.
-    Each query image is shown a random number of them, 1 to K. With ``relative`` the density of z is also told
-    the mean of the guesses g(a, m) over the images m that are shown: where the others lie, as seen from a.
+    Each query image is shown a random number of them, 1 to K. With ``relative`` both flows are also told the
+    mean of the guesses g(a, m) over the images m that are shown: where the others lie, as seen from a.
     """
 
     per_class: ClassVar[tuple[str, ...]] = ()
@@ -151,12 +151,13 @@ class Deformed(Generator):
         a, features = self._given(shots.y.flatten(), rng.fold_in(key, 1), some=True)
         if self.learn == "critic":
             return self._critic_loss(a, b, features, key)
-        inks = self.deform.blurred(a), self.deform.blurred(b)
+        blurred = self.deform.blurred(a), self.deform.blurred(b)
         guess = self.guess(a, b)
-        z = self.deform.refine(guess.detach(), *inks, self.refine_steps, self.refine_rate).detach()
-        energy = sum(self.deform.energy(guess, *pair) for pair in zip(*inks, strict=True)) / len(inks[0])
+        z = self.deform.refine(guess.detach(), *blurred, self.refine_steps, self.refine_rate).detach()
+        levels = list(zip(*blurred, strict=True))
+        energy = sum(self.deform.energy(guess, *pair) for pair in levels) / len(levels)
         registration = energy + GUESSED * (guess - z).square().mean(1)
-        likeness = 1 - self.deform.gap(z, inks[0][-1], inks[1][-1])
+        likeness = 1 - self.deform.gap(z, *levels[-1])
         taught = (likeness > self.least_likeness).to(z) / (likeness > self.least_likeness).sum().clamp(min=1)
         error = self._deformation_loss(z, features, rng.fold_in(key, 2))
         if self.pen is not None:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metagen.config import renamed
+from metagen.config.around_a_run import check_around
 from metagen.config.compose import Composed, Config, compose, resolved
 from metagen.config.flat import flatten
 from metagen.config.overrides import group_of, merged, of_hydra, quoted
@@ -22,7 +23,7 @@ from metagen.errors import MetagenError
 from metagen.files import expanded
 from metagen.reading import read_yaml
 from metagen.runs.places import located
-from metagen.runs.run import Kind, Run, check_hydra
+from metagen.runs.run import Kind, Run
 
 DATA = "${oc.env:METAGEN_DATA,data}"
 """Where the data are looked for if the folder that a run names is not there."""
@@ -69,7 +70,7 @@ class Reopened(NamedTuple):
             MetagenError: the folder holds a run already.
         """
         composed = compose([*self.known, *hydra])
-        check_hydra(composed.whole)
+        check_around(composed.whole)
         place = composed.folder() if folder is None else folder.absolute()
         config = resolved(self.config, composed.whole)
         run = Run(place, config, self.config, self.overrides, self.choices, kind, force, composed.whole)

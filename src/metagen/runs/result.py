@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from metagen.errors import MetagenError
-from metagen.reading import read_json
 from metagen.report.rows import Rows
-from metagen.runs.shape import SHAPE, misfit
+from metagen.runs.records import read_record
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,9 @@ class Result:
         """
         path = Path(folder) / "metrics.json"
         try:
-            record = read_json(path)
+            return cls(Path(folder), read_record(Path(folder)))
         except (OSError, ValueError) as error:
             raise MetagenError(f"{path} cannot be read ({error}): name a run that came to its end") from error
-        if not isinstance(record, dict) or (wrong := misfit(record, SHAPE)) is not None:
-            said = f" (it has no '{wrong}')" if isinstance(record, dict) else ""
-            raise MetagenError(f"{path} is no record of a run{said}: name a run that came to its end")
-        return cls(Path(folder), record)
 
     @property
     def metrics(self) -> Rows:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from metagen.config.around_a_run import check_around
 from metagen.config.compose import Composed, Config, compose, resolved, with_output_dir
 from metagen.config.foreign import check_command_line
-from metagen.config.overrides import key_of, of_hydra
+from metagen.config.overrides import of_hydra
 from metagen.errors import MetagenError, UsageError
 from metagen.files import is_text, write_text
 from metagen.reading import read_yaml
@@ -38,8 +39,6 @@ OWN = (
     "tensorboard", "csv", "wandb",
 )  # fmt: skip
 """What a run writes into its folder; nothing else is ever removed."""
-OF_A_SWEEP = ("hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
-"""Keys of Hydra that only a sweep reads."""
 WORTH = ("checkpoints/*.ckpt", "metrics.json")
 """Where one of these is, the folder stays, however the run ended."""
 
@@ -252,33 +251,13 @@ def run_of(composed: Composed, overrides: Sequence[str], kind: Kind = "new", for
     Raises:
         MetagenError: see :func:`new_run`.
     """
-    check_hydra(composed.whole)
+    check_around(composed.whole)
     shown = [text for text in overrides if not of_hydra(text)]
     config = resolved(composed.config, composed.whole)
     whole = composed.whole
     run = Run(composed.folder(), config, composed.config, shown, composed.choices, kind, force, whole)
     run.check_folder()
     return run
-
-
-def check_hydra(whole: DictConfig) -> None:
-    """Refuse what Hydra could do around a job and a run does not.
-
-    Raises:
-        UsageError: such a key is set.
-    """
-    node = whole.hydra
-    for word in node.overrides.hydra:
-        if key_of(word).startswith(OF_A_SWEEP) or word.lstrip("+") == "hydra.mode=MULTIRUN":
-            raise UsageError(f"{word} is for a sweep: add -m, or leave it out")
-    if node.get("callbacks"):
-        raise UsageError("hydra.callbacks are not called by metagen: leave them out")
-    if node.job.get("chdir"):
-        raise UsageError("hydra.job.chdir=true: a run keeps the working directory; leave it out")
-    if node.job.get("env_set"):
-        raise UsageError("hydra.job.env_set: set variables in the shell; leave it out")
-    if node.get("output_subdir") != ".hydra":
-        raise UsageError("hydra.output_subdir: a run is described in its folder's .hydra; leave it out")
 
 
 @contextmanager
