@@ -47,10 +47,10 @@ def random_shots(tasks, ways, shots, seed, dtype=torch.float64, size=28, channel
     return Shots(x, y, rng.fold_in(rng.key(seed), torch.arange(tasks)))
 
 
-def random_episodes(tasks=2, ways=3, shots=2, queries=2, seed=0, dtype=torch.float64, classes=8):
+def random_episodes(tasks=2, ways=3, shots=2, queries=2, seed=0, dtype=torch.float64, classes=8, size=28):
     picks = rng.subset(rng.fold_in(rng.key(seed, 7), torch.arange(tasks)), classes, ways)
-    support = random_shots(tasks, ways, shots, seed + 1, dtype)
-    return Episode(support, random_shots(tasks, ways, queries, seed + 2, dtype), picks)
+    support = random_shots(tasks, ways, shots, seed + 1, dtype, size)
+    return Episode(support, random_shots(tasks, ways, queries, seed + 2, dtype, size), picks)
 
 
 def narrow(node):

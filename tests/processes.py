@@ -25,11 +25,14 @@ QUICK = [
 
 
 @contextmanager
-def inside(folder: Path) -> Iterator[Path]:
-    """Work in a folder, with a cache of its own."""
+def inside(folder: Path, banks: Path | None = None) -> Iterator[Path]:
+    """Work in a folder, with a cache of its own, but for the ``banks`` of another."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("METAGEN_CACHE", str(folder / "cache"))
+        if banks:
+            (folder / "cache").mkdir(exist_ok=True)
+            (folder / "cache/banks").symlink_to(banks / "banks")
         yield folder
 
 
@@ -76,13 +79,14 @@ def command(argv):
 
 
 def trained(described):
-    """Train without the evaluation, as a resumed job."""
+    """Train without the evaluation and its rehearsal, as a resumed job."""
     from dataclasses import replace
 
-    from metagen.jobs import train
+    from metagen.jobs import build, train
     from metagen.runs.run import Run
 
     train._evaluate = lambda *args: 0.0
+    build.rehearse = lambda *args: None
     train.train(replace(Run.from_json(described), folder=Path.cwd()), lambda text: None)
     return 0
 

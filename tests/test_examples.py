@@ -11,18 +11,21 @@ from processes import inside
 
 import metagen
 
+pytest_plugins = ["data.data_fixtures"]
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 QUICK = [
     "trainer.max_steps=2", "trainer.val_check_interval=1", "trainer.enable_progress_bar=false",
     "task.episodes=2", "task.val_episodes=2", "judge.epochs=1", "judge.min_steps=1", "samples=2",
+    "model.channels=8", "model.hidden=32",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, banks):
     """A run of the quickstart, made in two steps."""
-    with inside(tmp_path_factory.mktemp("examples")):
+    with inside(tmp_path_factory.mktemp("examples"), banks):
         return metagen.train(["experiment=quickstart", *QUICK, "hydra.run.dir=run"]).folder
 
 

@@ -26,6 +26,8 @@ TINY = [
     "samples=3",
 ]
 FEW = ["task.episodes=2", "task.val_episodes=2", "task.eval_batch=2", "task.batch=2"]
+NARROW = {"channels": 8, "filters": 16, "hidden": 32, "width": 32, "features": 16, "maps": 4, "latent": 8}
+"""Of a model's layers: a step and its test take a fraction of the time."""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,14 @@ def trains_a_step(name):
     few = [*few, *(f"metrics.{name}.steps=1" for name, node in cfg.metrics.items() if "steps" in node)]
     if "importance_samples" in (cfg.get("likelihood") or {}):
         few = [*few, "likelihood.importance_samples=2"]
+    few = [
+        *few,
+        *(
+            f"model.{key}={NARROW[key]}"
+            for key, wide in cfg.model.items()
+            if isinstance(wide, int) and wide > NARROW.get(key, wide)
+        ),
+    ]
     if cfg.data.get("size", 0) > 28:
         few = [*few, "data.size=28"]  # of which there is a bank already
     if cfg.checkpoint:

@@ -118,6 +118,7 @@ def test_bad_arguments_are_named(arguments, word):
 TINY = [
     "samples=2", "trainer.max_steps=1", "task.episodes=2", "task.val_episodes=1", "likelihood=context",
     "likelihood.importance_samples=2", "trainer.enable_progress_bar=false", "hydra.run.dir=out",
+    "model.channels=8", "model.hidden=32", "task.batch=2", "judge.epochs=1", "judge.min_steps=1",
 ]  # fmt: skip
 
 

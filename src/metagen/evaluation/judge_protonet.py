@@ -109,7 +109,7 @@ class ProtoNetJudge(Judge):
                 self._learn(sampler)
                 self._check_finite(bank.name)
                 self.model.eval()
-                self.accuracy = self._few_shot_accuracy(bank, self.classes)
+                self.accuracy = self._few_shot_accuracy(bank, self.classes, _TEST_EPISODES)
                 self._save(file)
         self.model.eval().requires_grad_(False)
         log.info("prototypical judge of %s: %.2f %% of new classes recognised", bank.name, self.accuracy)
@@ -156,7 +156,7 @@ class ProtoNetJudge(Judge):
         # those of one episode fail together: they count as a quarter of as many
         return self._few_shot_accuracy(bank, self.classes, _AGAIN), max(1, decisions // 4)
 
-    def _few_shot_accuracy(self, bank: Bank, names: Collection[str], episodes: int = _TEST_EPISODES) -> float:
+    def _few_shot_accuracy(self, bank: Bank, names: Collection[str], episodes: int) -> float:
         ways = min(_TEST_WAYS, len(names))
         sampler = EpisodeSampler(bank, list(names), ways, 1, self.queries, self.seed, "test")
         right = []
