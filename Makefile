@@ -7,8 +7,6 @@ STAMP := .venv/.installed
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
 # One thread each, so that the figures are the same on any number of cores.
 QUICK := OMP_NUM_THREADS=1 $(BIN)/metagen train experiment=quickstart --force
-DEMO := experiment=omniglot_to_mnist task.episodes=4 trainer.val_check_interval=500 \
-	'metric=[negative_elbo,diversity,memorisation]'
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,13 +28,9 @@ run: setup ## Train and evaluate the quickstart experiment, beside its controls
 		|| { tail -n 3 outputs/quickstart.log; exit 1; }
 	@$(BIN)/metagen compare outputs/quickstart --by model,learner --metric recognised,diversity,coverage_relative
 
-demo: setup ## Draw a symbol and see new ones (trains two small runs first, once)
+demo: setup ## Draw a symbol once and see sixteen new ones: nothing is trained first
 	@$(BIN)/python -c 'import gradio' 2>/dev/null || $(INSTALL) -e '.[demo]'
-	@test -f outputs/demo/chain/metrics.json || $(BIN)/metagen train $(DEMO) learner=chain \
-		trainer.max_steps=2000 hydra.run.dir=outputs/demo/chain
-	@test -f outputs/demo/scratch/metrics.json || $(BIN)/metagen train $(DEMO) learner=scratch \
-		hydra.run.dir=outputs/demo/scratch
-	@$(BIN)/metagen demo outputs/demo/chain outputs/demo/scratch
+	@$(BIN)/metagen demo pretrained/symbols
 
 browser: setup ## Install what the tests of the page need beside Chromium
 	@$(INSTALL) -e '.[demo]' playwright
