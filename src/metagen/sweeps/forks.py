@@ -8,7 +8,6 @@ end. A job leads a session of its own, as one that is started anew does; see :mo
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -81,6 +80,8 @@ class Forked:
 
     def stop(self, number: int) -> None:
         """See :class:`metagen.sweeps.children.Child`."""
+        if number == signal.SIGKILL and not self._line.ready():
+            self._line.kill()
         self._line.send({"stop": self._number, "signal": int(number)})
 
 
@@ -108,11 +109,23 @@ class _Line:
         except OSError:
             self._broken = True
 
+    def ready(self) -> bool:
+        """Return whether the server has imported all; until then it has no jobs, and hears nothing."""
+        self.broken()
+        return self._ready
+
+    def kill(self) -> None:
+        """End the server at once."""
+        self._process.kill()
+        self._broken = True
+
     def broken(self) -> bool:
         """Take in what has come, and return whether the server has ended."""
-        while not self._broken and select.select([self._socket], [], [], 0)[0]:
+        while not self._broken:
             try:
-                data = self._socket.recv(2**16)
+                data = self._socket.recv(2**16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
             except OSError:
                 data = b""
             self._broken = not data
@@ -124,10 +137,11 @@ class _Line:
         return self._broken
 
     def close(self) -> None:
-        """End the server; one that is still importing has no jobs, and nothing to put in order."""
-        if not self.broken() and not self._ready:
-            self._process.kill()
+        """End the server, and what it runs."""
+        if not self.ready():
+            self.kill()
         self._socket.close()
+        self._broken = True
         try:
             self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
