@@ -57,6 +57,16 @@ def test_states_newest_first(runs):
     assert "4: metrics.json cannot be read" in lines[10]
 
 
+def test_a_figure_that_one_image_wins_is_shown_beside_the_one_that_finds_it_out(runs):
+    values = {"recognised": [100.0, 100.0], "diversity": [0.0, 0.0]}
+    both = record("chain", 0, {0: values}, beside="diversity")
+    alone = record("chain", 0, {0: {"recognised": [90.0, 90.0]}}, beside="diversity")
+    lines = listing([runs(both, alone)], NOW).splitlines()[2:4]
+    assert [line.split("recognised")[1].strip() for line in sorted(lines)] == [
+        "100.0 ± 1.0 %, diversity 0.0 ± 1.0", "90.0 ± 1.0 %"
+    ]  # fmt: skip
+
+
 def test_a_run_is_running_while_a_process_works_on_it_and_no_longer(runs):
     folder = runs(None, None, record_of(80.0))
     for job in ("0", "1"):

@@ -103,13 +103,18 @@ def _changed(paths: Sequence[Path]) -> float:
 
 
 def _main(record: Mapping[str, Any]) -> str | None:
-    """Return the main metric with its value; an older record does not know which one it is."""
+    """Return the main metric with its value, and the one beside which it is to be read.
+
+    An older record does not know which one it is.
+    """
     name = record.get("main") or next(iter(record["metrics"]), None)
-    found = record["metrics"].get(name)
-    if not isinstance(found, dict):
-        return None
-    unit = record.get("units", {}).get(name, "")
-    return f"{str(name).replace('_', ' ')} {number(found.get('mean'), found.get('ci95'))} {unit}".rstrip()
+    shown = [_value(record, str(one)) for one in (name, record.get("beside")) if one in record["metrics"]]
+    return ", ".join(shown) or None
+
+
+def _value(record: Mapping[str, Any], name: str) -> str:
+    found, unit = record["metrics"][name], record.get("units", {}).get(name, "")
+    return f"{name.replace('_', ' ')} {number(found.get('mean'), found.get('ci95'))} {unit}".rstrip()
 
 
 def _told(folder: Path) -> dict[str, str]:
