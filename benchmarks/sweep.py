@@ -8,6 +8,8 @@ before.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import resource
@@ -85,7 +87,8 @@ def _own_work(folder: Path, times: int = 4) -> float:
     seconds = []
     for i in range(times):
         start = time.process_time()
-        run(["train", f"seed={i}", f"hydra.run.dir={folder}/{i}", *TINY])
+        with contextlib.redirect_stdout(io.StringIO()):
+            run(["train", f"seed={i}", f"hydra.run.dir={folder}/{i}", *TINY])
         seconds.append(time.process_time() - start)
     return statistics.median(seconds[1:])
 
