@@ -65,6 +65,15 @@ def test_experiment_composes_and_fits_its_constructors(name):
     check(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
 
 
+@pytest.mark.parametrize("asked", [[], *([f"experiment={name}"] for name in choices("experiment"))])
+def test_what_leads_is_not_won_by_one_image_over_and_over(asked):
+    """Or it is shown beside the metric that finds that out."""
+    metrics = composed(*asked).metrics
+    first = get_object(metrics[next(iter(metrics))]["_target_"])
+    assert first.name not in ("memorisation", "precision", "density", "originality")
+    assert first.beside is None or first.beside in metrics
+
+
 def trains_a_step(name):
     cfg = composed(f"experiment={name}")
     few = FEW if "shots" in cfg.task else []

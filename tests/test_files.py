@@ -24,6 +24,7 @@ from metagen.files import (
     write_npz,
     write_png,
 )
+from metagen.processes import born, place
 
 
 def test_json_is_standard_sorted_and_reads_back(tmp_path: Path) -> None:
@@ -99,9 +100,9 @@ def test_only_dead_temporary_files_are_cleared(tmp_path: Path) -> None:
     with atomic(tmp_path / "own") as own, scratch(tmp_path) as folder:
         own.write_text("")
         (folder / "inside").write_text("")
-        place, pid, born = files._place(), os.getpid(), files._born(os.getpid())
+        here, pid, since = place(), os.getpid(), born(os.getpid())
         again = (
-            tmp_path / f".a.metagen-{place}-{pid}-{(born or 0) + 1}-0.tmp"
+            tmp_path / f".a.metagen-{here}-{pid}-{(since or 0) + 1}-0.tmp"
         )  # a later process of this number
         remote = tmp_path / ".b.metagen-elsewhere-1-7-8-0.tmp"
         old = tmp_path / ".c.metagen-elsewhere-1-7-8-0.tmp"

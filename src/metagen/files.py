@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import platform
 import re
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ import numpy as np
 from PIL.Image import Image
 
 from metagen.errors import MetagenError
+from metagen.processes import born, place
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str], previous: str | None = None) -> Iterator[Path]:
+def atomic(path: str | os.PathLike[str], previous: str | None = None, lasting: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and move it there when the block succeeds.
 
     Folders are made. The temporary file lies beside its target because a move is atomic within one
@@ -46,6 +46,7 @@ def atomic(path: str | os.PathLike[str], previous: str | None = None) -> Iterato
     Args:
         path: the target.
         previous: name under which the file that was at ``path`` is kept, once the new one is whole.
+        lasting: whether to wait until it lies on the disk, so that a power cut leaves it.
 
     Raises:
         MetagenError: the file cannot be written (a full disk, a missing permission).
@@ -55,12 +56,14 @@ def atomic(path: str | os.PathLike[str], previous: str | None = None) -> Iterato
     try:
         with _parents(target), _removed(temporary):
             yield temporary
-            _flush(temporary)
+            if lasting:
+                _flush(temporary)
             if previous is not None and target.is_file():
                 os.replace(target, target.with_name(previous))
             os.replace(temporary, target)
-        with suppress(OSError):  # not every file system lets a folder be flushed
-            _flush(target.parent)
+        if lasting:
+            with suppress(OSError):  # not every file system lets a folder be flushed
+                _flush(target.parent)
     except OSError as error:
         raise MetagenError(f"cannot write {target}: {error.strerror or error}") from error
 
@@ -189,43 +192,13 @@ def _temporary(target: Path) -> Path:
     """Return a name beside ``target`` that nobody else uses."""
     _clear_once(target.parent.absolute())
     own, short = os.getpid(), os.fsencode(target.name)[:100].decode(errors="ignore")
-    return target.with_name(f".{short}.metagen-{_place()}-{own}-{_born(own)}-{next(_numbers)}.tmp")
+    return target.with_name(f".{short}.metagen-{place()}-{own}-{born(own)}-{next(_numbers)}.tmp")
 
 
 def _dead(path: Path, found: re.Match[str]) -> bool:
-    if found["place"] != _place():
+    if found["place"] != place():
         return time.time() - path.lstat().st_mtime > STALE
-    return _born(int(found["pid"])) != int(found["born"])
-
-
-@cache
-def _place() -> str:
-    """Return a name for this machine, and, where it has several, for the space of its process numbers."""
-    try:
-        space = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
-    except OSError:
-        space = "0"
-    return re.sub(r"[^A-Za-z0-9]", "_", platform.node())[:40] + "-" + space
-
-
-def _born(pid: int) -> int | None:
-    """Return when a process was born, in ticks, by which it is told from a later one of its number.
-
-    0 where the system does not tell, None where there is no such process.
-    """
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return None if state in "ZX" else int(fields[18])
-    except (OSError, ValueError, IndexError):
-        if Path("/proc/self/stat").exists():
-            return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass  # it is another user's
-    return 0
+    return born(int(found["pid"])) != int(found["born"])
 
 
 @contextmanager
@@ -282,18 +255,18 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+def write_json(path: str | os.PathLike[str], obj: Any, lasting: bool = True) -> None:
     """Write ``obj`` as standard JSON with sorted keys; NaN and infinities become null.
 
     Tensors and arrays become lists, other unknown objects (paths, versions) their ``str``.
     """
     text = json.dumps(_plain(obj), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, text + "\n", lasting)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8."""
-    with atomic(path) as temporary:
+def write_text(path: str | os.PathLike[str], text: str, lasting: bool = True) -> None:
+    """Write a text file in UTF-8; ``lasting``: see :func:`atomic`."""
+    with atomic(path, lasting=lasting) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

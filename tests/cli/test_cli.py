@@ -330,9 +330,14 @@ def test_a_full_disk_gets_one_line(trained, here, capsys, monkeypatch):
 
 
 def test_a_sweep_goes_on_after_a_failed_job(here, trained, capsys):
-    code = run(["train", "-m", "learner=supervised,amortized", *QUICK, "hydra.sweep.dir=sweep"])
+    threads = torch.get_num_threads() + 1
+    settings = ["hydra.sweep.dir=sweep", f"hydra.launcher.threads={threads}"]
+    code = run(["train", "-m", "learner=supervised,amortized", *QUICK, *settings])
     assert code == 1
     assert sorted(p.parent.name for p in (here / "sweep").rglob("metrics.json")) == ["1"]
+    record = json.loads((here / "sweep" / "1" / "metrics.json").read_text())
+    assert record["machine"]["threads"] == threads, "though the process that it was forked from had one"
+    assert not list((here / "sweep").rglob("progress.json")), "nobody works there any more"
     assert run(["compare", "sweep"]) == 0
 
 

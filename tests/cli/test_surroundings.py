@@ -8,6 +8,7 @@ import pytest
 from command_line import draw, fails
 
 from metagen.cli.main import main, run
+from metagen.cli.threads import WAITING
 from metagen.config.overrides import quoted
 from metagen.files import is_text
 
@@ -97,6 +98,17 @@ def test_what_hydra_would_trip_over(argv, words, tmp_cwd, monkeypatch, capsys):
 def test_names_that_are_no_text():
     assert all(is_text(name) for name in NAMES)
     assert not is_text("\udcff")
+
+
+def test_threads_of_the_command_sleep_while_they_wait(monkeypatch):
+    """Set before torch is imported, and passed on to every process that the command starts."""
+    for name in WAITING:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("sys.argv", ["metagen", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
 def test_a_window_system_that_there_is_not_is_not_asked_for(monkeypatch):

@@ -9,6 +9,7 @@ from comparison_records import record, write
 
 from metagen.cli.main import run
 from metagen.runs.listing import age, listing
+from metagen.runs.progress import NAME, told
 
 NOW = time.time()
 HYDRA = """\
@@ -40,7 +41,7 @@ def test_states_newest_first(runs):
     lines = listing([folder], NOW).splitlines()
     cells = [line.split() for line in lines[2:8]]
     assert [row[0].rpartition("/")[2] for row in cells] == ["1", "0", "2", "3", "4", "5"]
-    assert [row[1] for row in cells] == ["running", "done", "interrupted", "unfinished", "broken", "done"]
+    assert [row[1] for row in cells] == ["unfinished", "done", "interrupted", "unfinished", "broken", "done"]
     assert cells[1][2:] == [
         "1",
         "min",
@@ -52,8 +53,38 @@ def test_states_newest_first(runs):
         *["recognised", "90.0", "±", "1.0", "%"],
     ]
     assert cells[2][2:] == ["1", "h", "mnist", "generate", "maml", "flow", "3", "-"]
-    assert lines[9] == "6 runs: 1 running, 2 done, 1 interrupted, 1 unfinished, 1 broken"
+    assert lines[9] == "6 runs: 2 unfinished, 2 done, 1 interrupted, 1 broken"
     assert "4: metrics.json cannot be read" in lines[10]
+
+
+def test_a_figure_that_one_image_wins_is_shown_beside_the_one_that_finds_it_out(runs):
+    values = {"recognised": [100.0, 100.0], "diversity": [0.0, 0.0]}
+    both = record("chain", 0, {0: values}, beside="diversity")
+    alone = record("chain", 0, {0: {"recognised": [90.0, 90.0]}}, beside="diversity")
+    lines = listing([runs(both, alone)], NOW).splitlines()[2:4]
+    assert [line.split("recognised")[1].strip() for line in sorted(lines)] == [
+        "100.0 ± 1.0 %, diversity 0.0 ± 1.0", "90.0 ± 1.0 %"
+    ]  # fmt: skip
+
+
+def test_a_run_is_running_while_a_process_works_on_it_and_no_longer(runs):
+    folder = runs(None, None, record_of(80.0))
+    for job in ("0", "1"):
+        (folder / job / "checkpoints").mkdir()
+        (folder / job / "checkpoints" / "last.ckpt").touch()
+    with told(folder / "0") as progress, told(folder / "2"):
+        progress.tell(doing="trains", step=5, steps=9)
+        (folder / "1" / NAME).write_text((folder / "0" / NAME).read_text().replace('"born": ', '"born": 1'))
+        found = {line.split()[0][-1]: line for line in listing([folder]).splitlines()[2:5]}
+        assert [found[job].split()[1] for job in "012"] == ["running", "interrupted", "running"]
+        assert found["0"].endswith("step 5 of 9")
+    lines = listing([folder]).splitlines()
+    assert f"metagen train --resume {folder}/0 goes on" in lines
+    assert f"metagen train --resume {folder}/1 goes on" in lines
+    (folder / "jobs.json").touch()
+    assert [line for line in listing([folder]).splitlines() if line.startswith("metagen")] == [
+        f"metagen train -m --resume {folder} goes on"
+    ]
 
 
 def test_no_run_at_all(tmp_cwd, capsys):

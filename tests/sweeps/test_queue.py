@@ -5,11 +5,13 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from launcher_scripts import DONE, NOTE, SAVES, seen
 
 from metagen.errors import MetagenError
+from metagen.sweeps.children import Spawned
 from metagen.sweeps.process import Process
 from metagen.sweeps.queue import Queue, SweepInterruptedError
 from metagen.sweeps.slots import Slot
@@ -108,7 +110,7 @@ def test_a_second_signal_kills(scripted):
 def test_jobs_of_a_sweep_run_once_at_a_time(scripted):
     sweep = scripted(SAVES)
     with sweep.locked() as lock:
-        process = Process(sweep, sweep.jobs[0], inherit=[lock])
+        process = Process(sweep, sweep.jobs[0], start=partial(Spawned, inherit=[lock]))
         wait_for(sweep.path(sweep.jobs[0]) / "ready")
     with pytest.raises(MetagenError, match="still running"):
         Queue(sweep, CPU, lambda text: None).run(sweep.jobs)

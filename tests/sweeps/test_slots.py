@@ -13,6 +13,7 @@ from metagen.sweeps.slots import cpu_slots, device_slots, visible_devices
 def eight_cores(monkeypatch):
     monkeypatch.setattr(slots, "cores", lambda: 8)
     monkeypatch.setattr(slots, "MEMORY", 1)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,17 @@ def test_cores_are_shared(waiting, at_once, threads, expected):
     assert (len(found), found[0].threads) == expected
     assert found[0].environment()["OMP_NUM_THREADS"] == str(expected[1])
     assert "CUDA_VISIBLE_DEVICES" not in found[0].environment()
+
+
+def test_the_users_number_of_threads_holds_in_jobs(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert (len(cpu_slots(20)), cpu_slots(20)[0].threads) == (4, 2)
+    assert device_slots(["0", "1"], 1)[0].threads == 2
+    assert cpu_slots(20, None, 4)[0].threads == 4, "what the launcher is told counts more"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")
+    assert cpu_slots(20)[0].threads == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert cpu_slots(20)[0].threads == 1
 
 
 def test_memory_bounds_the_jobs(monkeypatch):

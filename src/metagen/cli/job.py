@@ -6,12 +6,14 @@ import signal
 import sys
 from contextlib import suppress
 
+from metagen.cli.threads import let_threads_sleep
 from metagen.variables import PARENT
 
 
 def main() -> int:
     """Do a job and return its exit code."""
     end_with_parent()
+    let_threads_sleep()
     # SLURM's notice of preemption reaches all processes; the one that started this one acts on it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     from metagen.cli.main import run

@@ -11,6 +11,7 @@ from metagen import __version__
 from metagen.cli import commands
 from metagen.cli.exit import exit_code, fail
 from metagen.cli.hydra import SHOWS, check_flags, through_hydra
+from metagen.cli.threads import let_threads_sleep
 from metagen.console import Parser, echo
 from metagen.errors import UsageError, nearest
 from metagen.sweeps.task import Task
@@ -50,6 +51,7 @@ REPRODUCE = (
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    let_threads_sleep()
     os.environ.pop("MPLBACKEND", None)  # pictures are drawn without a window; a wrong name stops matplotlib
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -48,6 +48,8 @@ class Metric:
         better: which direction is an improvement. For a ratio to real images, the direction that
             leaves the usual failure (copies, or one image per class): 1 is the ideal.
         words: what it is, in one plain line; by default the first line of the class.
+        beside: the metric that finds out a model that wins this one with one image over and over; the two are
+            shown together.
         real: what real images score, where that is known beforehand.
         needs_judge: reads ``outcome.judge``, a classifier that somebody must train first.
         needs_samples: reads ``outcome.samples``.
@@ -61,6 +63,7 @@ class Metric:
     unit: Literal["%", "nats", "bits", ""] = ""
     better: Literal["higher", "lower"] = "higher"
     words: str = ""
+    beside: str | None = None
     real: float | None = None
     needs_judge: bool = False
     needs_samples: bool = False

@@ -82,6 +82,7 @@ def write_record(run: Run, setup: Setup, evaluation: Evaluation, training: Train
             "about": {name: metric.about for name, metric in setup.metrics.items()},
             "better": {name: metric.better for name, metric in setup.metrics.items()},
             "main": next(iter(setup.metrics), None),
+            "beside": next((metric.beside for metric in setup.metrics.values()), None),
             "per_episode": evaluation.values[evaluation.steps],
             "per_episode_by_step": evaluation.values,
             "adaptation": evaluation.curve(),

@@ -27,6 +27,7 @@ from metagen.jobs.build import build, load_checkpoint, start_from
 from metagen.jobs.record import Training, write_record
 from metagen.jobs.setup import Setup
 from metagen.report.tables import legend, likelihood_table, metrics_table
+from metagen.runs.progress import Told, told
 from metagen.runs.run import HeldBack, Run
 from metagen.training import parallel, signals
 from metagen.training.checkpoints import BEST, LAST, newest
@@ -63,14 +64,14 @@ def train(run: Run, echo: Echo) -> float:
         if setup.start and run.kind == "new":
             start_from(setup.experiment, setup.start)
         if not parallel.first():
-            return _train(run, setup, echo)
+            return _train(run, setup, echo, None)
         alone = RANKS not in os.environ and not parallel.started_elsewhere()
-        with run.opened(messages, alone):
+        with run.opened(messages, alone), told(run.folder) as progress:
             _say_split(setup, run.folder, echo)
-            return _train(run, setup, echo)
+            return _train(run, setup, echo, progress)
 
 
-def _train(run: Run, setup: Setup, echo: Echo) -> float:
+def _train(run: Run, setup: Setup, echo: Echo, progress: Told | None) -> float:
     experiment, checkpoints = setup.experiment, run.folder / "checkpoints"
     learner = experiment.learner
     keeper = setup.keeper(checkpoints)
@@ -89,8 +90,9 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
     echo(starts(run, setup))
     validated = setup.data.streams.val is not None
     divergence = setup.divergence()
+    tell = None if progress is None else progress.tell
     with ddp.together(run) if learner.meta_trained else nullcontext():
-        watching = [StepPlateau(), TimeLeft(setup.planned_steps), divergence, *setup.samples_shown()]
+        watching = [StepPlateau(), TimeLeft(setup.planned_steps, tell), divergence, *setup.samples_shown()]
         trainer = setup.trainers.training(
             run.folder, label(run.overrides), [keeper, skips, *watching, *pruning()], steps
         )
@@ -119,6 +121,8 @@ def _train(run: Run, setup: Setup, echo: Echo) -> float:
     )  # fmt: skip
     for line in said_at_the_end(training, divergence, run.folder):
         log.warning("%s", line)
+    if tell is not None:
+        tell(doing="tests", step=trainer.global_step, left=None)
     tester = trainer if trainer.world_size == 1 else setup.trainers.testing(run.folder, label(run.overrides))
     with _interruptible(tester, f"metagen train --resume {run.folder}"):
         return _evaluate(run, setup, tester, training, echo)
@@ -153,7 +157,8 @@ def evaluate(run: Run, echo: Echo) -> float:
         for line in _test_rates(run.config["learner"]):
             echo(line)
         training = Training(steps, checkpoint=str(setup.start), sha256=digest)
-        with run.opened(messages):
+        with run.opened(messages), told(run.folder) as progress:
+            progress.tell(doing="tests")
             tester = setup.trainers.testing(run.folder, label(run.overrides))
             echo(f"evaluates on {in_words(tester.strategy.root_device)}")
             with _interruptible(tester, None):

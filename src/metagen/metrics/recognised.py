@@ -27,6 +27,7 @@ class Recognised(Metric):
         "share of the new images that a classifier of real ones takes for the class they were asked for, in %"
     )
     unit = "%"
+    beside = "diversity"
     needs_judge = True
     needs_samples = True
 

@@ -35,6 +35,7 @@ class Recognizability(OfImages):
 
     name = "recognizability"
     unit = "%"
+    beside = "feature_diversity"
     needs_judge = True
 
     @checked

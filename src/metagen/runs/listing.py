@@ -1,5 +1,6 @@
 """The list of runs and of how they stand: the job behind ``metagen list``."""
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,16 +10,21 @@ from metagen.config.overrides import by_key
 from metagen.errors import MetagenError
 from metagen.reading import read_yaml
 from metagen.report.tables import comparison_table, number
+from metagen.runs.progress import Progress, works_on
 from metagen.runs.records import has_checkpoint, read_record, run_folders, short_of
 from metagen.runs.settings import settings_of
 
-QUIET = 600  # seconds without a new byte after which an unfinished run is taken for a dead one
-
 LEGEND = (
     "done: has metrics.json. short: has it, too, but fewer steps than it was told. "
-    "running: not done, and written to within the last {} minutes. interrupted: "
-    "checkpoints/last.ckpt holds its state. unfinished: neither. broken: its metrics.json cannot be read."
+    "running: a process works on it. interrupted: none does, and checkpoints/last.ckpt holds its state. "
+    "unfinished: neither. broken: its metrics.json cannot be read."
 )
+
+
+MOST = 5
+"""Commands that are shown at most."""
+DEPTH = 3
+"""Folders above that of a run in which its sweep's plan is looked for."""
 
 
 class Listed(NamedTuple):
@@ -30,6 +36,7 @@ class Listed(NamedTuple):
     settings: Mapping[str, str]
     metric: str | None = None
     trouble: str | None = None
+    progress: Progress | None = None
 
 
 def listing(folders: Sequence[Path], now: float | None = None) -> str:
@@ -50,11 +57,14 @@ def listing(folders: Sequence[Path], now: float | None = None) -> str:
     troubles = [f"{run.folder}: {run.trouble}" for run in runs if run.trouble]
     states = [run.state for run in runs]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    legend = LEGEND.format(QUIET // 60) if set(states) != {"done"} else ""
-    return "\n".join([table, "", f"{len(runs)} runs: {counts}", *troubles, *([legend] if legend else [])])
+    legend = [LEGEND] if set(states) != {"done"} else []
+    return "\n".join([table, "", f"{len(runs)} runs: {counts}", *troubles, *_goes_on(runs), *legend])
 
 
 def _listed(folder: Path, now: float) -> Listed:
+    if (progress := works_on(folder, now)) is not None:
+        changed = _changed([*_files(folder), folder])
+        return Listed(folder, "running", changed, _told(folder), progress=progress)
     try:
         record = read_record(folder)
         changed, short = _changed([folder / "metrics.json"]), short_of(record)
@@ -65,9 +75,21 @@ def _listed(folder: Path, now: float) -> Listed:
     except (ValueError, OSError, AttributeError, TypeError) as error:
         state, trouble = "broken", f"metrics.json cannot be read ({' '.join(str(error).split())[:120]})"
     changed = _changed([*_files(folder), folder])
-    if trouble is None and now - changed < QUIET:
-        state = "running"
     return Listed(folder, state, changed, _told(folder), None, trouble)
+
+
+def _goes_on(runs: Sequence[Listed]) -> list[str]:
+    """Return the commands by which the interrupted runs go on, one for all that are jobs of one sweep."""
+    commands = dict.fromkeys(_resumed_by(run.folder) for run in runs if run.state == "interrupted")
+    shown = [f"{command} goes on" for command in list(commands)[:MOST]]
+    return shown if len(commands) <= MOST else [*shown, f"... and {len(commands) - MOST} more like these"]
+
+
+def _resumed_by(folder: Path) -> str:
+    sweep = next((one for one in list(folder.parents)[:DEPTH] if (one / "jobs.json").is_file()), None)
+    if sweep is not None:
+        return f"metagen train -m --resume {shlex.quote(str(sweep))}"
+    return f"metagen train --resume {shlex.quote(str(folder))}"
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -81,13 +103,18 @@ def _changed(paths: Sequence[Path]) -> float:
 
 
 def _main(record: Mapping[str, Any]) -> str | None:
-    """Return the main metric with its value; an older record does not know which one it is."""
+    """Return the main metric with its value, and the one beside which it is to be read.
+
+    An older record does not know which one it is.
+    """
     name = record.get("main") or next(iter(record["metrics"]), None)
-    found = record["metrics"].get(name)
-    if not isinstance(found, dict):
-        return None
-    unit = record.get("units", {}).get(name, "")
-    return f"{str(name).replace('_', ' ')} {number(found.get('mean'), found.get('ci95'))} {unit}".rstrip()
+    shown = [_value(record, str(one)) for one in (name, record.get("beside")) if one in record["metrics"]]
+    return ", ".join(shown) or None
+
+
+def _value(record: Mapping[str, Any], name: str) -> str:
+    found, unit = record["metrics"][name], record.get("units", {}).get(name, "")
+    return f"{name.replace('_', ' ')} {number(found.get('mean'), found.get('ci95'))} {unit}".rstrip()
 
 
 def _told(folder: Path) -> dict[str, str]:
@@ -111,8 +138,15 @@ def _row(run: Listed, now: float) -> dict[str, Any]:
         "learner": told.get("learner"),
         "model": told.get("model"),
         "seed": told.get("seed"),
-        "main metric": run.metric,
+        "main metric": run.metric if run.progress is None else _so_far(run.progress),
     }
+
+
+def _so_far(progress: Progress) -> str:
+    """Return what stands in the place of a result while there is none."""
+    if progress.doing == "trains" and progress.step is not None:
+        return f"step {progress.step} of {progress.steps}"
+    return progress.doing
 
 
 def age(seconds: float) -> str:

@@ -35,8 +35,8 @@ SWEEP = ("jobs.json", "multirun.yaml")
 """Files by which it is known as that of a sweep."""
 OWN = (
     ".hydra", "checkpoints", "metrics.json", "episodes.npz", "samples.npz", "samples.png", "adaptation.png",
-    "reproduction.json", "split.json", "hparams.yaml", "events.out.tfevents.*", "metagen.log",
-    "tensorboard", "csv", "wandb",
+    "reproduction.json", "split.json", "progress.json", "hparams.yaml", "events.out.tfevents.*",
+    "metagen.log", "tensorboard", "csv", "wandb",
 )  # fmt: skip
 """What a run writes into its folder; nothing else is ever removed."""
 WORTH = ("checkpoints/*.ckpt", "metrics.json")

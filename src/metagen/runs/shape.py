@@ -48,6 +48,7 @@ SHAPE = {
     "split": Optional(Each(dict, Each(list, str))),
     "data": Optional(Each(dict, {"name": Optional(str), "sha256": Optional(str)})),
     "main": Optional(str),
+    "beside": Optional(str),
     "units": Optional(Each(dict, str)),
     "about": Optional(Each(dict, str)),
     "better": Optional(Each(dict, Optional(str))),

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from metagen.console import echo
 from metagen.ranges import PositiveFloat, PositiveInt
 from metagen.sweeps.base import SweepLauncher
+from metagen.sweeps.live import LiveTable
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.queue import Queue
 from metagen.sweeps.slots import Slot, cpu_slots, device_slots, visible_devices
@@ -19,7 +20,9 @@ class LocalLauncher(SweepLauncher):
         devices: GPUs, such as ``[0, 1]``; None takes those that are visible.
         per_device: jobs that share a GPU; 1/n gives each job n GPUs.
         jobs: at the same time, without GPUs; None takes one for each core, as far as the memory goes.
-        threads: of each job on the CPU; None shares the cores.
+        threads: of each job on the CPU; None takes ``OMP_NUM_THREADS``, or shares the cores.
+        fork: whether jobs are forked from one process that has imported what they need; otherwise each one
+            is started anew, which takes some seconds of processor time.
     """
 
     def __init__(
@@ -28,15 +31,21 @@ class LocalLauncher(SweepLauncher):
         per_device: PositiveFloat = 1,
         jobs: PositiveInt | None = None,
         threads: PositiveInt | None = None,
+        fork: bool = True,
     ) -> None:
         super().__init__()
+        self.fork = fork
         self.devices, self.per_device, self.jobs, self.threads = devices, per_device, jobs, threads
 
     def execute(self, sweep: Sweep, jobs: Sequence[Job], configs: Sequence[DictConfig]) -> None:
         """Run ``jobs`` in the queue."""
         at_once = min(len(jobs), len(self.slots))
         echo(f"sweep {sweep.root}: {len(jobs)} job{'s' if len(jobs) > 1 else ''}, {at_once} at a time")
-        Queue(sweep, self.slots, echo).run(jobs)
+        table = LiveTable(sweep)
+        try:
+            Queue(sweep, self.slots, table.say, table.show, self.fork).run(jobs)
+        finally:
+            table.erase()
 
     def prepare(self, configs: Sequence[DictConfig]) -> None:
         """Find the slots.

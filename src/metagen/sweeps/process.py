@@ -3,15 +3,14 @@
 import os
 import platform
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 
 from metagen.config.overrides import quoted
 from metagen.errors import TrialPrunedError
+from metagen.sweeps.children import Command, Spawned, Starter
+from metagen.sweeps.forks import JOB
 from metagen.sweeps.plan import Job, JobRecord, Sweep
 from metagen.variables import PARENT, TRIAL
 
@@ -26,7 +25,7 @@ class Process:
         sweep: the plan.
         job: which one; where it was started before, it goes on from its last checkpoint.
         environment: variables of its own, beside those of this process.
-        inherit: descriptors that it inherits.
+        start: makes the process.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Process:
         sweep: Sweep,
         job: Job,
         environment: Mapping[str, str] | None = None,
-        inherit: Sequence[int] = (),
+        start: Starter = Spawned,
     ) -> None:
         self.sweep, self.job, self.stopped = sweep, job, False
         words, folder = command(sweep, job), sweep.cwd if os.path.isdir(sweep.cwd) else None
@@ -44,27 +43,14 @@ class Process:
         place = (platform.node(), devices, int(threads) if threads.isdigit() else None)
         self.record = JobRecord("running", None, time.time(), None, *place)
         sweep.write_record(job, self.record)
-        with sweep.log(job).open("ab") as log:
-            self._offset = log.tell()
-            self._process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=env,
-                cwd=folder,
-                # Ctrl-C is for the sweep, which passes it on once.
-                start_new_session=True,
-                pass_fds=inherit,
-            )
+        log = sweep.log(job)
+        self._offset = log.stat().st_size if log.exists() else 0
+        self._process = start(Command(words, env, folder, log))
 
     def stop(self, number: int) -> None:
         """Send a signal; what comes of it is an interruption, no failure."""
         self.stopped = True
-        if number == signal.SIGKILL:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.send_signal(number)
+        self._process.stop(number)
 
     def poll(self) -> JobRecord | None:
         """Return how the job went, or None while it runs."""
@@ -110,7 +96,7 @@ def state_of(code: int) -> str:
 
 def command(sweep: Sweep, job: Job) -> list[str]:
     """Return the command that does a job: it starts it, or goes on where it was started before."""
-    process, folder = [sys.executable, "-P", "-m", "metagen.cli.job"], sweep.path(job).absolute()
+    process, folder = list(JOB), sweep.path(job).absolute()
     started = sweep.record(job) is not None and (folder / ".hydra" / "overrides.yaml").is_file()
     if started and sweep.task == "train":
         return [*process, "train", "--resume", str(folder)]

@@ -5,11 +5,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from metagen.config.overrides import by_key
 from metagen.errors import MetagenError
+from metagen.sweeps.children import Spawned, Starter
+from metagen.sweeps.forks import ForkServer
 from metagen.sweeps.plan import Job, Sweep
 from metagen.sweeps.process import Process
 from metagen.sweeps.slots import Slot
@@ -32,12 +35,28 @@ class Queue:
 
     The first SIGINT or SIGTERM is passed on to the jobs, which save their state, and no job starts any
     more; the second one kills them.
+
+    Args:
+        sweep: the plan.
+        slots: places for jobs.
+        echo: takes the lines that the user is to see.
+        show: takes at every look the jobs that run, and how many wait.
+        forked: whether the jobs are forked from one process that has imported what they need; otherwise each
+            one is started anew.
     """
 
-    def __init__(self, sweep: Sweep, slots: Sequence[Slot], echo: Callable[[str], Any]) -> None:
-        self.sweep, self.echo = sweep, echo
+    def __init__(
+        self,
+        sweep: Sweep,
+        slots: Sequence[Slot],
+        echo: Callable[[str], Any],
+        show: Callable[[Sequence[Job], int], Any] = lambda running, waiting: None,
+        forked: bool = True,
+    ) -> None:
+        self.sweep, self.echo, self.show, self.forked = sweep, echo, show, forked
         self.free, self.running = deque(slots), dict[Process, Slot]()
-        self.signal: int | None = None
+        self.heard: list[int] = []
+        self._passed_on = 0
         self.keys = differing(sweep.jobs)
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -48,24 +67,38 @@ class Queue:
             MetagenError: jobs of the sweep are running already.
         """
         waiting = deque(jobs)
-        with self.sweep.locked() as lock, self._signals():
+        with self.sweep.locked() as lock, self._starting(lock) as start, self._signals():
             try:
-                while self.running or (waiting and self.signal is None):
-                    while waiting and self.free and self.signal is None:
-                        self._start(waiting.popleft(), lock)
+                while self.running or (waiting and not self.heard):
+                    while waiting and self.free and not self.heard:
+                        self._start(waiting.popleft(), start)
+                    self._pass_on()
                     self._collect()
+                    self.show([process.job for process in self.running], len(waiting))
                     time.sleep(POLL)
             finally:
                 for process in self.running:
                     process.stop(signal.SIGKILL)
-        if self.signal is not None:
-            raise SweepInterruptedError(self.sweep, self.signal)
+        if self.heard:
+            raise SweepInterruptedError(self.sweep, self.heard[0])
 
-    def _start(self, job: Job, lock: int) -> None:
+    @contextmanager
+    def _starting(self, lock: int) -> Iterator[Starter]:
+        """Yield what starts processes that inherit the descriptor ``lock``."""
+        if not self.forked:
+            yield partial(Spawned, inherit=[lock])
+            return
+        server = ForkServer([lock])
+        try:
+            yield server
+        finally:
+            server.close()
+
+    def _start(self, job: Job, start: Starter) -> None:
         slot, again = self.free.popleft(), self.sweep.record(job)
         # With as many threads as before a job that goes on ends in the same bits.
         kept = slot._replace(threads=again.threads) if again and again.threads else slot
-        self.running[Process(self.sweep, job, kept.environment(), [lock])] = slot
+        self.running[Process(self.sweep, job, kept.environment(), start)] = slot
         own = by_key(job.overrides)
         label = " ".join(f"{key}={own[key]}" for key in self.keys if key in own)
         self.echo(f"job {job.number} {'started again' if again else 'started'} ({kept}) {label}".rstrip())
@@ -77,10 +110,11 @@ class Queue:
                 self.free.append(slot)
                 self.echo(ended_line(process.job, record))
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def pass_on(number: int, frame: FrameType | None) -> None:
-            again, self.signal = self.signal is not None, number
+    def _pass_on(self) -> None:
+        """Pass on the signals that came since the last look."""
+        while self._passed_on < len(self.heard):
+            again, number = self._passed_on > 0, self.heard[self._passed_on]
+            self._passed_on += 1
             self.echo(
                 f"killing {len(self.running)} jobs"
                 if again
@@ -89,7 +123,12 @@ class Queue:
             for process in self.running:
                 process.stop(signal.SIGKILL if again else number)
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def hear(number: int, frame: FrameType | None) -> None:
+            self.heard.append(number)
+
+        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:

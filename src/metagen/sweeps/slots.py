@@ -10,7 +10,9 @@ from metagen.errors import MetagenError
 
 MEMORY = 2 * 2**30
 """Bytes of memory that a job on a CPU is given at least, where the number of jobs is not given."""
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+GIVEN = "OMP_NUM_THREADS"
+"""The variable by which a user gives every process its number of threads, those of jobs, too."""
+THREADS = (GIVEN, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Slot(NamedTuple):
@@ -43,12 +45,13 @@ def device_slots(devices: Sequence[str], per_device: float, threads: int | None 
     Args:
         devices: as ``CUDA_VISIBLE_DEVICES`` names them.
         per_device: jobs that share a device; 1/n gives each job n devices.
-        threads: of each job; None shares the cores.
+        threads: of each job; None takes ``OMP_NUM_THREADS``, or shares the cores.
 
     Raises:
         MetagenError: ``per_device`` is neither n nor 1/n, or there are too few devices for one job.
     """
     check_count("threads", threads)
+    threads = threads or given_threads()
     if not (isinstance(per_device, int | float) and per_device > 0 and _divides(per_device)):
         raise MetagenError(f"hydra.launcher.per_device={per_device}: expected n jobs a device, or 1/n")
     shared, each = max(1, round(per_device)), max(1, round(1 / per_device))
@@ -68,17 +71,24 @@ def cpu_slots(waiting: int, at_once: int | None = None, threads: int | None = No
     Args:
         waiting: number of jobs.
         at_once: how many run at the same time; None to choose it.
-        threads: of each job; None shares the cores.
+        threads: of each job; None takes ``OMP_NUM_THREADS``, or shares the cores.
 
     Raises:
         MetagenError: a number below 1.
     """
     check_count("jobs", at_once)
     check_count("threads", threads)
+    threads = threads or given_threads()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     chosen = max(1, min(cores() // (threads or 1), memory // MEMORY))
     at_once = min(waiting, at_once or chosen)
     return [Slot(None, threads or max(1, cores() // at_once))] * at_once
+
+
+def given_threads() -> int | None:
+    """Return the threads that the user gives every process by ``OMP_NUM_THREADS``; None where not."""
+    text = os.environ.get(GIVEN, "").partition(",")[0].strip()  # a list has numbers of nested regions
+    return int(text) if text.isdigit() and int(text) > 0 else None
 
 
 def check_count(name: str, value: int | None) -> None:
