@@ -38,6 +38,7 @@ def runs(name, *words):
 
 SCRIPTS = {
     "adapt_and_draw.py": r"\(10, 16, 1, 28, 28\), -?\d+\.\d nats",
+    "draw_symbols.py": r"19 symbols, 2 images of each, in my_symbols",
     "own_loop.py": r"nearest mean of the pixels: \d+\.\d %",
     "own_model.py": r"step 60: val/loss \d+\.\d",
 }
@@ -45,7 +46,8 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_runs(name, made, tmp_cwd, capsys):
-    runs(name, *([str(made)] if name == "adapt_and_draw.py" else []))
+    words = {"adapt_and_draw.py": [str(made)], "draw_symbols.py": ["my_symbols", "2"]}
+    runs(name, *words.get(name, []))
     assert re.search(SCRIPTS[name], capsys.readouterr().out)
 
 

@@ -315,6 +315,11 @@ def test_everything_is_written_and_nothing_is_loaded_from_elsewhere(runs, tmp_pa
     assert len(re.findall(r'src="data:image/png;base64,', html)) == 3, "two pictures and a run's samples"
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
     assert "unfinished" in html
+    boxes = re.findall(r"<(table|img)", html)
+    assert len(re.findall(r'class="wide" tabindex="0">\s*<(?:table|img)', html)) == len(boxes) > 4, (
+        "what is wider than a phone is moved in a box of its own, by keyboard too"
+    )
+    assert "@media (max-width: 640px)" in html
     table = list(csv.DictReader((out / "comparison.csv").open()))
     assert [row["learner"] for row in table] == ["scratch", "<b>&maml"]
     assert float(table[1]["recognised"]) > float(table[0]["recognised"]) + 5

@@ -244,8 +244,59 @@ def test_undo_and_clear(visitor):
     assert visitor.page.get_by_text("Save what is shown").is_disabled()
 
 
-def test_a_bad_file_gets_a_message_and_changes_nothing(visitor, tmp_path):
+def test_another_tab_clears_the_answer_and_drawings_come_back(visitor):
     visitor.draw(0, SEVEN)
+    visitor.page.get_by_role("tab", name="Upload").click()
+    visitor.page.wait_for_selector(".mg-note")
+    assert "Upload one to five images" in visitor.page.locator("#results").inner_text()
+    assert visitor.seen() == []
+    assert visitor.page.get_by_text("Save what is shown").is_disabled()
+    visitor.page.wait_for_timeout(4000)  # longer than the page waits before it asks again
+    assert visitor.seen() == []
+    visitor.page.get_by_role("tab", name="Draw").click()
+    visitor.wait(1)
+
+
+def test_a_square_is_drawn_in_by_keyboard(visitor):
+    keys = visitor.page.keyboard
+    for _ in range(40):
+        keys.press("Tab")
+        label = visitor.page.evaluate("document.activeElement.getAttribute('aria-label')")
+        if label == "drawing 1":
+            break
+    assert label == "drawing 1"
+    width = "getComputedStyle(document.activeElement).outlineWidth"
+    assert visitor.page.evaluate(width) == "3px", "where the focus is can be seen"
+    keys.press("Space")
+    for key in ("ArrowRight", "ArrowDown", "Shift+ArrowDown"):
+        for _ in range(4):
+            keys.press(key)
+    assert "pen down" in visitor.page.locator(".mg-said").text_content()
+    keys.press("Enter")
+    visitor.wait(1)
+    keys.press("Backspace")
+    visitor.page.wait_for_selector(".mg-note")
+
+
+def test_on_a_phone_results_stand_before_the_controls_and_nothing_is_cut_off(visitor):
+    visitor.page.set_viewport_size({"width": 390, "height": 844})
+    visitor.draw(0, SEVEN)
+    tops = [visitor.page.locator(name).bounding_box()["y"] for name in ("#sources", "#answer", "#controls")]
+    assert tops == sorted(tops)
+    assert visitor.page.locator(".mg-new").first.bounding_box()["width"] >= 96
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
+    visitor.page.set_viewport_size({"width": 1280, "height": 900})
+    sources, answer, controls = (
+        visitor.page.locator(name).bounding_box() for name in ("#sources", "#answer", "#controls")
+    )
+    assert controls["x"] > sources["x"]
+    assert controls["y"] < answer["y"]
+
+
+def test_a_bad_file_gets_a_message_and_changes_nothing(visitor, tmp_path):
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "good.png")
+    visitor.upload(tmp_path / "good.png")
+    visitor.wait(1)
     seen = visitor.seen()
     (tmp_path / "bad.png").write_text("no picture")
     visitor.upload(tmp_path / "bad.png")

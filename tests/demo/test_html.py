@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from demo.demo_samples import support
@@ -55,6 +56,28 @@ def test_nothing_is_fetched_and_nothing_becomes_markup(engine, done):
         source.startswith("data:image/png;base64,") for source in re.findall(r'<img[^>]*src="([^"]*)', page)
     )
     assert "http" not in page
+
+
+WEB = Path(html.__file__).with_name("web")
+
+
+def test_squares_are_reached_by_keyboard_and_say_what_they_are():
+    page, script = ((WEB / name).read_text() for name in ("canvas.html", "canvas.js"))
+    canvas = re.search(r"<canvas[^>]*>", page)[0]
+    assert 'tabindex="0"' in canvas
+    assert 'aria-label="drawing {{this}}"' in canvas
+    assert f'id="{re.search("aria-describedby=.([a-z-]+)", canvas)[1]}"' in page
+    for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Enter", "Backspace", '" "'):
+        assert f"{key}:" in script
+    assert ":focus-visible { outline: 3px" in (WEB / "page.css").read_text()
+
+
+def test_new_images_are_large_enough_for_a_phone():
+    style = (WEB / "page.css").read_text()
+    width = int(re.search(r"\.mg-new \{ width: (\d+)px", style)[1])
+    assert 96 <= width <= (360 - 2 * 34 - 10) // 2, "two beside each other on a narrow phone"
+    phone = style.partition("@media (max-width: 700px)")[2].splitlines()[0]
+    assert phone.index("sources") < phone.index("answer") < phone.index("controls")
 
 
 def test_a_loss_that_is_not_finite_has_no_curve(engine, done):

@@ -9,7 +9,8 @@ from PIL import Image
 pytest.importorskip("gradio", reason="not installed: pip install '.[demo]'")
 
 from metagen.data.form import Form
-from metagen.demo.page import UNCHANGED, Page, Turns
+from metagen.demo import html
+from metagen.demo.page import UNCHANGED, Page, Turns, _nothing_yet
 
 
 @pytest.fixture
@@ -33,6 +34,20 @@ def test_uploads_are_gone_before_the_first_answer(page, files):
     assert first[0].count("<img") == 3
     assert not any(path.exists() for path in files)
     answers.close()
+
+
+def test_another_tab_clears_the_answer_and_gives_up_one_under_way(page, files):
+    turns = Turns()
+    over = turns.take()
+    seen, results, visit, save = _nothing_yet(html.UPLOAD, turns)
+    assert (seen, visit, save.interactive) == ("", None, False)
+    assert html.UPLOAD in results
+    assert over()
+
+
+def test_every_tab_changes_what_is_shown(page):
+    events = [target for fn in page.build().fns.values() for target in fn.targets]
+    assert sum(kind == "select" for _, kind in events) == 3
 
 
 def test_refused_uploads_are_gone_too(page, files):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from functools import cache
@@ -354,3 +355,31 @@ def test_a_resumed_run_that_fails_keeps_its_folder(tmp_cwd, capsys, monkeypatch)
     )
     assert fails(["train", "--resume", "run"], capsys, "no data") == 1
     assert Path("run/.hydra/overrides.yaml").is_file()
+
+
+MINE = """
+from metagen.learners.rules import Rule
+
+
+class Sign(Rule):
+    def update(self, params, grads, slots, index):
+        return {name: p - self.rate * grads[name].sign() for name, p in params.items()}, slots
+"""
+
+
+def test_a_run_of_ones_own_class_goes_on_where_that_is_allowed(tmp_cwd, monkeypatch, capsys):
+    Path("mine_to_resume.py").write_text(MINE)
+    Path("own/learner").mkdir(parents=True)
+    text = "defaults:\n  - maml\nrule:\n  _target_: mine_to_resume.Sign\nadapts: tables\n"
+    Path("own/learner/mine.yaml").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_cwd))
+    monkeypatch.setenv("METAGEN_ALLOW", "mine_to_resume")
+    few = ["learner=mine", "trainer.max_steps=1", "trainer.val_check_interval=1", "hydra.run.dir=run"]
+    assert run(["train", "--config-dir", "own", *QUICK, *few]) == 0
+    os.remove("run/metrics.json")
+    shutil.rmtree("own")
+    monkeypatch.delenv("METAGEN_ALLOW")
+    assert fails(["train", "--resume", "run"], capsys, "METAGEN_ALLOW=mine_to_resume.Sign") == 1
+    monkeypatch.setenv("METAGEN_ALLOW", "mine_to_resume")
+    assert run(["train", "--resume", "run"]) == 0
+    assert run(["evaluate", "run", "hydra.run.dir=again"]) == 0

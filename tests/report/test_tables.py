@@ -4,7 +4,7 @@ import math
 import pytest
 
 from metagen.console import echo
-from metagen.report.tables import comparison_table, metrics_table, number
+from metagen.report.tables import Said, comparison_table, metrics_table, number
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ def test_numbers_show_what_is_known(mean: float, ci95: float, text: str) -> None
 def test_metrics_table_is_aligned() -> None:
     text = metrics_table(
         {"recognised": {"mean": 50.0, "ci95": 1.0, "n": 100}, "a": {"mean": 1.0, "ci95": None, "n": 1}},
-        {"recognised": "%"},
+        {"recognised": Said("%", "higher", 99.25), "a": Said()},
     )
     assert text.splitlines() == [
-        "metric      mean ± 95 %  unit  episodes",
-        "──────────  ───────────  ────  ────────",
-        "recognised   50.0 ± 1.0  %          100",
-        "a                 1.000               1",
+        "metric      mean ± 95 %  unit  better  real images  episodes",
+        "──────────  ───────────  ────  ──────  ───────────  ────────",
+        "recognised   50.0 ± 1.0  %     higher        99.25       100",
+        "a                 1.000                          -         1",
     ]
 
 
@@ -61,7 +61,7 @@ def test_a_terminal_that_has_only_ascii_shows_every_table(monkeypatch):
     shown = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, "ascii"))
     found = {"mean": 97.5, "ci95": 0.25, "n": 30}
-    echo(metrics_table({"recognised": found}, {"recognised": "%"}))
+    echo(metrics_table({"recognised": found}, {"recognised": Said("%")}))
     echo(comparison_table([{"run": "李明", "recognised": found}])[0])
     text = shown.getvalue().decode("ascii")
     assert "97.50 +- 0.25" in text

@@ -78,6 +78,10 @@ class Metric:
         real = "" if self.real is None else f"; real images have {self.real:g}"
         return f"{words} ({self.better} is better{real})"
 
+    def real_score(self, judge: Any) -> float | None:
+        """Return what real images score with ``judge``, where that is known without measuring it."""
+        return self.real
+
     def __call__(self, outcome: Outcome) -> float:
         """Return the metric of one episode; NaN where it is undefined.
 

@@ -13,7 +13,10 @@ from metagen.demo.engine import Runner
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 300, 120, 42, 8, 8, 20
 
-INVITATION = "Draw a symbol in one of the squares: one to five drawings of the same symbol."
+DRAW = "Draw a symbol in one of the squares: one to five drawings of the same symbol."
+UPLOAD = "Upload one to five images of the same symbol."
+PICK = "Choose a class that the training left out, and take images of it."
+"""What to do, where there are no results yet."""
 
 
 def note(text: str) -> str:

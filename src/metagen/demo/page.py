@@ -4,6 +4,7 @@ import base64
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,16 @@ class Page:
         with gr.Blocks(title="metagen demo", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as blocks:
             gr.Markdown(INTRODUCTION)
             visit, turns = gr.State(None, time_to_live=HOUR), gr.State(Turns())
-            with gr.Row():
-                with gr.Column(scale=3, min_width=320):
+            # The order of reading, and that on a phone; elsewhere page.css puts the controls on the right.
+            with gr.Row(elem_id="page"):
+                with gr.Column(elem_id="sources"):
                     sources = self._sources()
-                with gr.Column(scale=1, min_width=220):
+                with gr.Column(elem_id="answer"):
+                    seen = gr.HTML(apply_default_css=False, elem_id="seen")
+                    results = gr.HTML(html.note(html.DRAW), apply_default_css=False, elem_id="results")
+                with gr.Column(elem_id="controls"):
                     steps, samples = self._numbers()
                     save = gr.Button("Save what is shown", interactive=False)
-            seen = gr.HTML(apply_default_css=False, elem_id="seen")
-            results = gr.HTML(html.note(html.INVITATION), apply_default_css=False, elem_id="results")
             self._connect(sources, [turns, steps, samples], [seen, results, visit, save])
             kept = gr.Textbox(visible=False)
             save.click(_saved, visit, kept, **EVENT).then(None, kept, None, js=_web("save.js"))
@@ -93,17 +96,17 @@ class Page:
         """Lay out the three ways to give images."""
         parts: dict[str, Any] = {}
         with gr.Tabs():
-            with gr.Tab("Draw"):
+            with gr.Tab("Draw") as parts["draw"]:
                 parts["canvas"] = gr.HTML(
                     html_template=_web("canvas.html"), js_on_load=_web("canvas.js"), elem_id="canvas",
                     apply_default_css=False, tiles=list(range(1, MAX_SHOTS + 1)),
                 )  # fmt: skip
-            with gr.Tab("Upload"):
+            with gr.Tab("Upload") as parts["upload"]:
                 parts["files"] = gr.File(
                     label=f"1 to {MAX_SHOTS} images of one symbol: PNG, JPEG, BMP or WebP, of any size",
                     file_count="multiple", height=160, elem_id="files",
                 )  # fmt: skip
-            with gr.Tab("Held-out class"):
+            with gr.Tab("Held-out class") as parts["held_out"]:
                 names = list(self.held_out.classes)
                 for line in self.held_out.missing:
                     gr.Markdown(f"No classes of {line}")
@@ -119,6 +122,10 @@ class Page:
         files.upload(self._uploaded, [files, *how], [*shown, files], **EVENT)
         picked = [sources["name"], sources["shots"], *how]
         sources["pick"].click(self._picked, picked, shown, **EVENT)
+        # What another tab answered is no answer to this one; drawings are still in their squares.
+        sources["draw"].select(self._drawn, [canvas, *how], shown, **EVENT)
+        for tab, text in (("upload", html.UPLOAD), ("held_out", html.PICK)):
+            sources[tab].select(partial(_nothing_yet, text), how[0], shown, **EVENT)
         for slider in numbers:
             slider.change(self._again, [visit, *how], shown, **EVENT)
 
@@ -161,7 +168,7 @@ class Page:
         try:
             support = read()
             if not support:
-                yield "", html.note(html.INVITATION), None, gr.Button(interactive=False)
+                yield _empty(html.DRAW)
                 return
             # sliders, too, act on these images from now on, and what is shown belongs to them no more
             visit = Visit(support, source, int(steps))
@@ -180,6 +187,17 @@ class Page:
         except MetagenError as error:
             gr.Warning(str(error), duration=20)
             yield UNCHANGED
+
+
+def _empty(invitation: str) -> Shown:
+    """Return the page without an answer."""
+    return "", html.note(invitation), None, gr.Button(interactive=False)
+
+
+def _nothing_yet(invitation: str, turns: Turns) -> Shown:
+    """Clear the answer to what another tab gave; one that is still under way is given up."""
+    turns.take()
+    return _empty(invitation)
 
 
 def _saved(visit: Visit | None) -> str:

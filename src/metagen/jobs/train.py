@@ -26,7 +26,8 @@ from metagen.jobs.announce import ended_by, said_at_the_end, say_profile, showin
 from metagen.jobs.build import build, load_checkpoint, start_from
 from metagen.jobs.record import Training, write_record
 from metagen.jobs.setup import Setup
-from metagen.report.tables import legend, likelihood_table, metrics_table
+from metagen.jobs.shown import table_of
+from metagen.report.tables import likelihood_table
 from metagen.runs.progress import Told, told
 from metagen.runs.run import HeldBack, Run
 from metagen.training import parallel, signals
@@ -196,8 +197,8 @@ def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, ec
     write_record(run, setup, evaluation, training)
     means = {f"test/{name}": float(value["mean"]) for name, value in summary.items()}
     _to_loggers(trainer, run, evaluation, means, training.steps)
-    echo(metrics_table(summary, {name: metric.unit for name, metric in setup.metrics.items()}))
-    echo(legend({name: metric.about for name, metric in setup.metrics.items()}))
+    for line in table_of(setup.metrics, summary, evaluation.judge, run.folder):
+        echo(line)
     if evaluation.likelihood is not None:
         echo(likelihood_table(evaluation.likelihood.summary()))
     echo(f"run     {run.folder}\nsamples {run.folder / 'samples.png'}")

@@ -1,6 +1,6 @@
 """Share of generated images that show the class they were asked for."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -34,6 +34,10 @@ class Recognised(Metric):
     @checked
     def __init__(self, among: Literal["all", "episode"] = "all") -> None:
         self.among = among
+
+    def real_score(self, judge: Any) -> float | None:
+        """Return the share of real images that the judge recognises, among all of its classes."""
+        return getattr(judge, "accuracy", None) if self.among == "all" else None
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Count the recognised ones of samples (N, M, C, H, W)."""

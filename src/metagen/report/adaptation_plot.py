@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from metagen.report.differences_plot import short
 from metagen.report.pictures import write_figure
@@ -63,6 +64,8 @@ def _scale(axes: Axes, values: Sequence[Any]) -> None:
         least = 1.0 if all(isinstance(value, int) for value in values) else min(positive)
         axes.set_xscale("symlog", linthresh=least, linscale=0.5)
         axes.set_xlim(left=0, right=1.15 * max(positive))
+        # The usual ones are formulas, which texts of anybody's are not read for.
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
 
 
 def _limit(axes: Axes, points: Sequence[tuple[float, float]]) -> None:

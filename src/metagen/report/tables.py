@@ -4,7 +4,7 @@ import html
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from metagen.console import printable
 
@@ -22,18 +22,30 @@ def number(value: float | None, ci95: float | None = None) -> str:
     return text if ci95 is None or not math.isfinite(ci95) else f"{text} ± {ci95:.{places}f}"
 
 
-def metrics_table(metrics: Mapping[str, Summary], units: Mapping[str, str]) -> str:
-    """Return a terminal table: one line per metric with its mean, 95 % half-width, unit and n.
+class Said(NamedTuple):
+    """What is said of a metric beside its values: its unit, which direction is better, real images' score."""
+
+    unit: str = ""
+    better: str = ""
+    real: float | None = None
+
+
+def metrics_table(metrics: Mapping[str, Summary], said: Mapping[str, Said]) -> str:
+    """Return a terminal table: one line per metric with its mean, 95 % half-width, what is said of it, and n.
 
     Args:
         metrics: name to ``{"mean", "ci95", "n"}``.
-        units: name to unit; a missing one is empty.
+        said: of each metric.
     """
+    head = ["metric", "mean ± 95 %", "unit", "better", "real images", "episodes"]
     rows = [
-        [name.replace("_", " "), number(s["mean"], s.get("ci95")), units.get(name, ""), str(s.get("n", ""))]
+        [
+            name.replace("_", " "), number(s["mean"], s.get("ci95")), said[name].unit, said[name].better,
+            "-" if said[name].real is None else number(said[name].real), str(s.get("n", "")),
+        ]
         for name, s in metrics.items()
-    ]
-    return _terminal(["metric", "mean ± 95 %", "unit", "episodes"], rows, [True, False, True, False])
+    ]  # fmt: skip
+    return _terminal(head, rows, [True, False, True, True, False, False])
 
 
 def legend(about: Mapping[str, str]) -> str:
