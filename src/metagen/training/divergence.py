@@ -13,11 +13,20 @@ PATIENCE = 3
 """Validations in a row with a loss far above its start after which a training counts as diverged."""
 
 
+def far_above(loss: float, start: float) -> bool:
+    r"""Return whether a loss is more than :math:`\ell_0 + 2 \max(1, |\ell_0|)`, with its start l_0.
+
+    >>> far_above(2.9, 0.5), far_above(1000.0, 500.0), far_above(-4.0, -5.0)
+    (True, False, False)
+    """
+    return loss > start + 2 * max(1.0, abs(start))
+
+
 class Divergence(Callback):
     r"""Warns where the validation loss is not finite, or a loss stays far above its start.
 
-    Far above is more than :math:`\ell_0 + 2 \max(1, |\ell_0|)`, where the start of a loss is the first
-    value that was logged of it: of the training's that of step 0.
+    See :func:`far_above`; the start of a loss is the first value that was logged of it: of the training's
+    that of step 0.
 
     Args:
         advice: what is likely to help.
@@ -63,7 +72,7 @@ class Divergence(Callback):
             if not math.isfinite(loss):
                 return f"{name} is {loss}"
             start = self._start(name, loss)
-            far = start is not None and loss > start + 2 * max(1.0, abs(start))
+            far = start is not None and far_above(loss, start)
             self.rows[name] = self.rows.get(name, 0) + 1 if far else 0
             if self.rows[name] >= PATIENCE:
                 row = self.rows[name]
