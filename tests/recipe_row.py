@@ -22,7 +22,6 @@ from metagen.jobs.process import quiet
 from metagen.training.divergence import far_above
 
 GIB = 2**30
-NAN = math.nan
 AVERAGED = 20
 """Last training losses, of which the end is the mean: single tasks differ."""
 PLAIN = ("logger=none", "trainer.enable_progress_bar=false", "+trainer.limit_val_batches=0")
@@ -33,16 +32,17 @@ class Row(NamedTuple):
 
     start, end:         training loss of the first step, and the mean of the last steps.
     val_start, val_end: loss of one batch of validation episodes after adaptation.
+                        None where nothing is trained, or validated.
     peak, seconds:      resident memory in GB at most, and the time.
     result:             ``passes``, or what went wrong.
     """
 
-    start: float = NAN
-    end: float = NAN
-    val_start: float = NAN
-    val_end: float = NAN
-    peak: float = NAN
-    seconds: float = NAN
+    start: float | None = None
+    end: float | None = None
+    val_start: float | None = None
+    val_end: float | None = None
+    peak: float = 0.0
+    seconds: float = 0.0
     result: str = "passes"
 
 
@@ -53,13 +53,13 @@ class Losses(Callback):
         self.seen: list[float] = []
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
-        self.seen.append(float(loss))
+        self.seen.append(float(loss.detach()))
         trainer.should_stop = not math.isfinite(self.seen[-1])
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not all(g.isfinite().all() for g in grads):
-            self.seen[-1] = NAN
+            self.seen[-1] = math.nan
             trainer.should_stop = True
 
 
@@ -70,7 +70,7 @@ def trained(overrides: Sequence[str], steps: int) -> Row:
     experiment, val, losses = setup.experiment, setup.data.streams.val, Losses()
     batch = None if val is None else val.batch(0)
     if not experiment.learner.meta_trained:  # a control: the steps of its adaptation are all there is
-        before, after = (validated(experiment, batch, steps) for steps in (0, None))
+        before, after = (validated(experiment, batch, taken) for taken in (0, None))
         return judged(Row(val_start=before, val_end=after), [])
     before = validated(experiment, batch)
     trainer = setup.trainers.training(Path(os.devnull).parent, callbacks=[losses])
@@ -79,10 +79,10 @@ def trained(overrides: Sequence[str], steps: int) -> Row:
     return judged(row._replace(val_end=validated(experiment, batch)), losses.seen)
 
 
-def validated(experiment: Any, batch: Any, steps: int | None = None) -> float:
-    """Return the loss of a batch of validation episodes; NaN where there is none."""
+def validated(experiment: Any, batch: Any, steps: int | None = None) -> float | None:
+    """Return the loss of a batch of validation episodes; None where there is none."""
     if batch is None:
-        return NAN
+        return None
     with torch.no_grad():
         return float(experiment.query_loss(batch, steps))
 
@@ -91,9 +91,11 @@ def judged(row: Row, losses: Sequence[float]) -> Row:
     """Return a row with what is wrong with it."""
     if not all(map(math.isfinite, losses)):
         return row._replace(result=f"NaN at step {len(losses) - 1}")
-    if not math.isfinite(row.val_end) and math.isfinite(row.val_start):
-        return row._replace(result=f"validation is {row.val_end}")
     for name, start, end in (("loss", row.start, row.end), ("validation", row.val_start, row.val_end)):
+        if start is None or end is None:
+            continue
+        if not math.isfinite(end):
+            return row._replace(result=f"{name} is {end}")
         if far_above(end, start):
             return row._replace(result=f"{name} ends far above its start")
     return row
@@ -127,7 +129,7 @@ def measured(overrides: Sequence[str], steps: int, most: float = 4.0, longest: f
     finally:
         process.kill()
         process.join()
-    peak = max(peak, row.peak) if math.isfinite(row.peak) else peak
+    peak = max(peak, row.peak)
     if row.result == "passes" and peak > most:
         row = row._replace(result=f"more than {most:g} GB")
     return row._replace(peak=peak, seconds=time.monotonic() - clock)

@@ -40,11 +40,12 @@ COLUMNS = (
 )  # fmt: skip
 HEAD = """# Every learner's defaults
 
-Each learner, with each model that it serves, on each embedded data set, everything else at its defaults; and in
-`experiment=quickstart`, which brings its own model and data. Written by `make recipes`, on one thread.
+Each learner, with each model that it serves, on each embedded data set, everything else at its defaults; and
+in `experiment=quickstart`, which brings its own model and data. Written by `make recipes`, on one thread.
 A row passes if training and validation stay finite, neither loss ends far above its start
-(`metagen.training.divergence`) and 4 GB of memory are enough. A control that is not trained (`scratch`) has its
-validation loss before and after its own steps instead. A loss of `reptile` or `gan` tells nothing by its value.
+(`metagen.training.divergence`) and 4 GB of memory are enough. A control that is not trained (`scratch`) has
+its validation loss before and after its own steps instead. The value of the loss of `reptile`, or of a
+`gan`, tells nothing.
 """
 
 
@@ -76,9 +77,13 @@ def candidates() -> list[Recipe]:
 
 
 def recipes(only: Sequence[str] = ()) -> list[Recipe]:
-    """Return what fits of the candidates for which all of ``KEY=CHOICE,CHOICE`` holds; ``-``: no experiment."""
+    """Return what fits of the candidates, as far as all of ``KEY=CHOICE,CHOICE`` hold; ``-``: none."""
     wanted = {key: values.split(",") for key, _, values in (word.partition("=") for word in only)}
-    asked = [one for one in candidates() if all((getattr(one, name) or NONE) in words for name, words in wanted.items())]
+    asked = [
+        one
+        for one in candidates()
+        if all((getattr(one, name) or NONE) in words for name, words in wanted.items())
+    ]
     return [one for one in asked if fits(one.model, one.learner)]
 
 
@@ -107,7 +112,7 @@ def key(recipe: Recipe, steps: int) -> tuple[str, ...]:
 
 def line(recipe: Recipe, steps: int, row: Row) -> str:
     """Return a row of the table."""
-    figures = [f"{x:.4g}" if math.isfinite(x) else "-" for x in row[:4]]
+    figures = ["-" if x is None else f"{x:.4g}" for x in row[:4]]
     result = " ".join(row.result.split()).replace("|", "/")[:160]
     cells = [*key(recipe, steps), *figures, f"{row.peak:.2f}", f"{row.seconds:.0f}", result]
     return f"| {' | '.join(cells)} |"
@@ -140,8 +145,16 @@ def run(todo: Sequence[Recipe], table: Path, steps: int, most: float, longest: f
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[], metavar="KEY=CHOICE,CHOICE", help="a part: experiment, learner, model, data")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        metavar="KEY=CHOICE,CHOICE",
+        help="a part: experiment, learner, model, data",
+    )
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--most", type=float, default=4.0, help="GB of memory")
     parser.add_argument("--longest", type=float, default=math.inf, help="seconds of a row")

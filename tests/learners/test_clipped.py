@@ -22,7 +22,10 @@ def test_the_norm_of_all_tensors_together(scale, length):
 
 
 def test_its_derivative_is_that_of_finite_differences():
-    start = {"a": torch.tensor([3.0, 1.0], dtype=torch.float64), "b": torch.tensor([-4.0], dtype=torch.float64)}
+    start = {
+        "a": torch.tensor([3.0, 1.0], dtype=torch.float64),
+        "b": torch.tensor([-4.0], dtype=torch.float64),
+    }
     for most in (2.0, 100.0):
         assert torch.autograd.gradcheck(
             lambda a, b, most=most: tuple(clipped({"a": a, "b": b}, most).values()),

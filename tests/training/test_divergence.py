@@ -13,7 +13,11 @@ from metagen.training.progress import duration
 def trainer_at(step, metrics):
     metrics = {name: torch.tensor(float(loss)) for name, loss in metrics.items()}
     return SimpleNamespace(
-        sanity_checking=False, is_global_zero=True, callback_metrics=metrics, global_step=step, log_every_n_steps=1
+        sanity_checking=False,
+        is_global_zero=True,
+        callback_metrics=metrics,
+        global_step=step,
+        log_every_n_steps=1,
     )
 
 
@@ -21,7 +25,9 @@ def validated(losses, train=None, **kwargs):
     """A callback that has seen these validation losses."""
     watch = Divergence("try a smaller optimizer.lr", **kwargs)
     for step, loss in enumerate(losses):
-        trainer = trainer_at(step, {"val/loss": loss} | ({} if train is None else {"train/loss": train[step]}))
+        trainer = trainer_at(
+            step, {"val/loss": loss} | ({} if train is None else {"train/loss": train[step]})
+        )
         watch.on_train_batch_end(trainer)
         watch.on_validation_end(trainer, None)
     return watch

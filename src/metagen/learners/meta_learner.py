@@ -47,7 +47,7 @@ class MetaLearner(Composition):
             one row per class), glob patterns, or a part such as low-rank adapters.
         batch: support images of a class that a step sees, drawn anew for each; ``None`` means all.
         clip: the largest norm of the gradient by which a step goes, see :func:`clipped`; ``None`` is any.
-            With a fixed rate alpha a step of ``sgd`` is then never longer than alpha clip, whatever the model.
+            With ``sgd`` no step is then longer than alpha clip, whatever the model.
 
     Raises:
         MetagenError: the parts make no sense together; names what would fit.

@@ -101,9 +101,9 @@ class Experiment(L.LightningModule):
         return plan(tasks, self.device, self.chunk, self.workers, widest)
 
     def _width(self, first: Episode) -> int:
-        """Return the bytes of the largest tensor of a task, or of all that its steps remember, if this is more.
+        """Return the bytes of a task's largest tensor, or an eighth of all that its steps remember.
 
-        Of what is remembered, an eighth: a chunk may take as many times the bytes of its largest tensor.
+        The larger one: a chunk may remember eight times as much as its largest tensor may take.
         """
         params = self.objective.for_ways(self.objective.params(), first.query.x.shape[1])
         reads = getattr(self.model, "needs_memory", False)
