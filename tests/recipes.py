@@ -33,6 +33,8 @@ NONE = "-"
 QUICKSTART = "quickstart"
 """The experiment in which a newcomer tries a learner, with its own model and data."""
 CLASSIFIERS = ("basenet", "conv4")
+CLASSES = {"glyphs": 1114, "mnist_5k": 10, "icons": 182}
+"""Of each data set: plain training needs to be told how many there are, and refuses another number."""
 TABLE = Path(__file__).parents[1] / "benchmarks" / "results" / "recipes.md"
 COLUMNS = (
     "experiment", "learner", "model", "data", "steps", "loss at start", "at end", "validation at start",
@@ -64,8 +66,10 @@ class Recipe(NamedTuple):
             kept = [] if self.model == "vae" else [f"model={self.model}"]
             return [f"experiment={self.experiment}", f"learner={self.learner}", *kept]
         task = "classify" if self.model in CLASSIFIERS else "generate"
-        task = "supervised" if self.learner == "supervised" else task
-        return [f"learner={self.learner}", f"model={self.model}", f"data={self.data}", f"task={task}"]
+        few = [f"learner={self.learner}", f"model={self.model}", f"data={self.data}"]
+        if self.learner == "supervised":
+            return [*few, "task=supervised", f"task.ways={CLASSES[self.data]}"]
+        return [*few, f"task={task}"]
 
 
 def candidates() -> list[Recipe]:
