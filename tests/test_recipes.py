@@ -97,3 +97,21 @@ def test_a_run_goes_on_where_it_was_stopped_and_says_what_fails(tmp_path, monkey
     )
     assert recipes.run(todo[:2], table, 200, 4.0, math.inf, again=True) == 0, "but what failed, when asked to"
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=metanet_basenet"],
+        ["experiment=metanet_vae", "learner=scratch_sgd"],
+        ["experiment=mnist_classify"],
+        ["experiment=omniglot_classify", "learner=fomaml"],
+        ["experiment=omniglot_to_mnist"],
+        ["experiment=mnist_leave_one_out_started"],
+    ],
+)
+def test_recorded_experiments_go_by_the_whole_gradient(overrides):
+    """A default of a learner that came later must not change what was recorded."""
+    learner = compose(overrides).config["learner"]
+    assert learner["clip"] is None
+    assert learner["gradient"].get("checkpoint_steps") is None
