@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo browser test fuzz lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
+.PHONY: help setup run demo browser test fuzz recipes lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,9 @@ test: setup ## Run the tests
 
 fuzz: setup ## Try bad values of every key of every group
 	@$(BIN)/python tests/fuzz.py
+
+recipes: setup ## Train every learner with every model it serves on every embedded data set (hours)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/recipes.py
 
 lint: setup ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

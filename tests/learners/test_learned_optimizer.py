@@ -17,6 +17,7 @@ from metagen.learners.gradients import Unrolled
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
 from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
+from metagen.training.module import Experiment
 
 RATE, STEPS = 0.1, 6
 RULES = {
@@ -108,7 +109,7 @@ def test_a_cut_graph_adds_the_gradients_of_its_segments(rule):
 @pytest.mark.parametrize("over", [loop, vmap])
 def test_recomputed_steps_give_the_same_meta_gradient(name, over):
     _, learner, objective = build_pair("conv4", name)
-    learner.steps, learner.gradient.truncation = 4, 2
+    learner.steps, learner.gradient.truncation, learner.gradient.checkpoint_steps = 4, 2, None
     shaken(learner)
     params, episodes = objective.params(), random_episodes()
 
@@ -120,6 +121,21 @@ def test_recomputed_steps_give_the_same_meta_gradient(name, over):
     plain = flat()
     learner.gradient.checkpoint_steps = 1
     torch.testing.assert_close(flat(), plain, rtol=1e-9, atol=1e-12)
+
+
+def test_a_chunk_takes_no_more_tasks_than_their_steps_may_remember():
+    """An LSTM remembers 32 numbers for every parameter, from one step to the next."""
+    _, learner, objective = build_pair("basenet", "learned_optimizer")
+    learner.steps = 20
+    experiment, first = (
+        Experiment(objective.model, learner, torch.optim.SGD, classes=8),
+        random_episodes(tasks=1),
+    )
+    moving = sum(p.numel() for p in experiment.objective.for_ways(objective.params(), 3).values())
+    numbers = moving * (1 + 4 * 8)  # itself, and h and c of two layers of 8 units
+    assert experiment._width(first) == 20 * numbers * 8 // 8
+    learner.steps = 0
+    assert experiment._width(first) < numbers
 
 
 def test_the_written_out_cell_is_torchs_lstm_cell():

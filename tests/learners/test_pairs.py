@@ -13,8 +13,8 @@ SIZE = 16
 EXACT = [pair for pair in META_TRAINED if not FITTING[pair].surrogate]
 
 
-def episodes_for(learner, seed=0):
-    episodes = random_episodes(seed=seed, size=SIZE)
+def episodes_for(learner, seed=0, size=SIZE):
+    episodes = random_episodes(seed=seed, size=size)
     if learner.few_shot:
         return episodes
 

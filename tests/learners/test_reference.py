@@ -25,8 +25,8 @@ def told(tensors):
 
 def figures(model, name, now):
     extra = ["learner.start.any_shots=true"] if name == "amortized" and now else []
-    _, learner, objective = build_pair(model, name, extra=extra)
-    episodes, params, found = episodes_for(learner), objective.params(), {}
+    _, learner, objective = build_pair(model, name, extra=[*extra, "learner.clip=null"])
+    episodes, params, found = episodes_for(learner, size=28), objective.params(), {}
     if learner.meta_trained:
         loss = vmap(lambda e: learner.meta_loss(objective, params, e, now))(episodes).mean()
         leaves = [*params.values(), *learner.parameters()]

@@ -10,13 +10,23 @@ from metagen.training.divergence import Divergence
 from metagen.training.progress import duration
 
 
-def validated(losses, train=None):
+def trainer_at(step, metrics):
+    metrics = {name: torch.tensor(float(loss)) for name, loss in metrics.items()}
+    return SimpleNamespace(
+        sanity_checking=False,
+        is_global_zero=True,
+        callback_metrics=metrics,
+        global_step=step,
+        log_every_n_steps=1,
+    )
+
+
+def validated(losses, train=None, **kwargs):
     """A callback that has seen these validation losses."""
-    watch = Divergence("try a smaller optimizer.lr")
+    watch = Divergence("try a smaller optimizer.lr", **kwargs)
     for step, loss in enumerate(losses):
-        metrics = {"val/loss": torch.tensor(loss)} | ({} if train is None else {"train/loss": train[step]})
-        trainer = SimpleNamespace(
-            sanity_checking=False, is_global_zero=True, callback_metrics=metrics, global_step=step
+        trainer = trainer_at(
+            step, {"val/loss": loss} | ({} if train is None else {"train/loss": train[step]})
         )
         watch.on_train_batch_end(trainer)
         watch.on_validation_end(trainer, None)
@@ -43,8 +53,38 @@ def test_what_counts_as_diverged(losses, found):
 
 
 def test_the_training_loss_counts_too_from_its_first_value():
-    found = validated([5.0] * 4, train=[torch.tensor(loss) for loss in (1.0, 6e3, 6e3, 6e3)]).found
+    found = validated([2.0] * 4, train=[1.0, 6e3, 6e3, 6e3]).found
     assert found == "train/loss 6000 is far above its start 1 for 3 validations"
+
+
+def test_one_validation_far_above_the_first_training_loss_is_enough_at_the_end():
+    """The first validation may come when all is lost: its own start would hide that."""
+    watch = validated([6e3, 6e3], train=[700.0, 5e3])
+    assert watch.found == ""
+    watch.on_train_end(trainer_at(2, {"val/loss": 6e3, "train/loss": 5e3}), None)
+    assert watch.found == "val/loss 6000 is far above its start 700 for 2 validations"
+    watch = validated([5.0, 16.0])
+    watch.on_train_end(trainer_at(2, {"val/loss": 16.0}), None)
+    assert watch.found == "val/loss 16 is far above its start 5"
+    watch = validated([5.0, 16.0, 4.0])
+    watch.on_train_end(trainer_at(3, {"val/loss": 4.0}), None)
+    assert watch.found == ""
+
+
+def test_a_training_without_validation_is_judged_by_its_loss():
+    watch = Divergence("", validated=False)
+    for step, loss in enumerate([1.0, 9.0, 9.0]):
+        watch.on_train_batch_end(trainer_at(step, {"train/loss": loss}))
+        assert watch.found == ""
+    watch.on_train_batch_end(trainer_at(3, {"train/loss": 9.0}))
+    assert watch.found == "train/loss 9 is far above its start 1 for 3 looks"
+    watch.on_train_batch_end(trainer_at(4, {"train/loss": float("nan")}))
+    assert watch.found == "train/loss is nan"
+
+
+def test_a_training_loss_that_tells_nothing_is_not_looked_at():
+    assert validated([5.0] * 4, train=[1.0, 6e3, 6e3, 6e3], told=False).found == ""
+    assert validated([5.0, float("nan")], told=False).found == "val/loss is nan"
 
 
 def test_it_warns_while_it_happens_with_the_remedy(caplog):

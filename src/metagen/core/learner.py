@@ -78,6 +78,10 @@ class Learner(nn.Module):
         """Return the number of adaptation steps at meta-training step ``now``, or in the test."""
         return self.test_steps if now is None else self.steps
 
+    def steps_kept(self, now: int | None) -> int:
+        """Return for how many adaptation steps the graph of the meta-loss remembers the state."""
+        return self.steps_at(now)
+
     def bind(self, objective: Objective, classes: int) -> None:
         """Check that the learner fits the model and create its own meta-parameters.
 

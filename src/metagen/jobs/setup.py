@@ -117,7 +117,8 @@ class Setup:
 
     def divergence(self) -> Divergence:
         """Return the callback that says that a training has diverged."""
-        return Divergence(self.advice)
+        surrogate = self.experiment.learner.surrogate or self.experiment.model.surrogate
+        return Divergence(self.advice, self.data.streams.val is not None, told=not surrogate)
 
     def skips(self, learner: str) -> SkipBadSteps:
         """Return the callback that skips bad steps; ``learner`` is the name that its error tells."""

@@ -46,6 +46,8 @@ class MetaLearner(Composition):
         adapts: which parameters move: ``"all"``, ``"head"`` (the model says which), ``"tables"`` (those with
             one row per class), glob patterns, or a part such as low-rank adapters.
         batch: support images of a class that a step sees, drawn anew for each; ``None`` means all.
+        clip: the largest norm of the gradient by which a step goes, see :func:`clipped`; ``None`` is any.
+            With ``sgd`` no step is then longer than alpha clip, whatever the model.
 
     Raises:
         MetagenError: the parts make no sense together; names what would fit.
@@ -63,10 +65,11 @@ class MetaLearner(Composition):
         test_rate: PositiveFloat | None = None,
         adapts: str | Sequence[str] | Adapts = "all",
         batch: PositiveInt | None = None,
+        clip: PositiveFloat | None = None,
     ) -> None:
         scheduled = isinstance(steps, Schedule)
         super().__init__(round(steps(None)) if isinstance(steps, Schedule) else steps, test_steps)
-        self.start, self.rule, self.batch = start, rule, batch
+        self.start, self.rule, self.batch, self.clip = start, rule, batch, clip
         self.schedule = steps if isinstance(steps, Schedule) else None
         self.adapts = adapts if isinstance(adapts, Adapts) else Named(adapts)
         self.gradient = Unrolled() if gradient is None else gradient
@@ -84,8 +87,9 @@ class MetaLearner(Composition):
         """Refuse parts that make no sense together."""
         start, rule = type(self.start).__name__, type(self.rule).__name__
         if self.rule is None:
-            settings = (self.steps, self.test_steps, test_rate is not None, self.batch is not None, given)
-            if any(settings) or not self.gradient.default:
+            settings = (self.steps, self.test_steps, given)
+            numbers = (test_rate, self.batch, self.clip)
+            if any(settings) or any(one is not None for one in numbers) or not self.gradient.default:
                 raise MetagenError(
                     "learner.rule=null takes no steps, so that nothing is to be said of them: use "
                     "learner.steps=0 learner.test_steps=0 and the defaults of all else, or a rule such as "
@@ -145,6 +149,11 @@ class MetaLearner(Composition):
             return super().steps_at(now)
         return max(0, round(self.schedule(now)))
 
+    def steps_kept(self, now: int | None) -> int:
+        """Return how many states the graph remembers: none where the steps' gradients are constants."""
+        constant = self.rule is None or not self.criterion.unrolls
+        return 0 if constant or self.gradient.constant else self.steps_at(now)
+
     def bind(self, objective: Objective, classes: int) -> None:
         """Find what moves, check that every part fits the model and create their meta-parameters."""
         if getattr(objective.model, "needs_memory", False) and not self.start.sees_all:
@@ -196,6 +205,8 @@ class MetaLearner(Composition):
         z, start = self.adapts.read(state)
         phi, shots = {**params, **state.params, **start}, self.shots_at(support, index)
         grads = self.gradient.of_support(self, objective, z, phi, shots, state, now)
+        if self.clip is not None:
+            grads = clipped(grads, self.clip)
         moved, slots = rule.update(z, grads, state.slots, index)
         kept = {**state.slots, **slots, **self.adapts.keep(moved, start)}
         return State({**state.params, **self.adapts.write(moved, start)}, kept)
@@ -223,6 +234,25 @@ class MetaLearner(Composition):
     def meta_loss(self, objective: Objective, params: Params, episode: Episode, now: int = 0) -> Tensor:
         """Return the meta-loss of one task, a scalar."""
         return self.criterion(self, objective, params, episode, now)
+
+
+def clipped(grads: Params, most: float) -> Params:
+    r"""Return a gradient of one task, all tensors together, with a Euclidean norm of at most ``most``.
+
+    .. math:: g \min(1, c / \|g\|)
+
+    (Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural networks*, ICML 2013.) A
+    shorter one stays as it is, to the last bit. It is differentiable, so that a meta-gradient knows of it.
+
+    >>> clipped({"a": torch.tensor([3.0, 0.0]), "b": torch.tensor(4.0)}, 1.0)["a"]
+    tensor([0.6000, 0.0000])
+    """
+    # The largest entry first: the square of a gradient overflows long before the gradient does.
+    top = torch.stack([g.abs().max() for g in grads.values()]).max().detach().clamp(min=most)
+    square = torch.stack([(g / top).square().sum() for g in grads.values()]).sum() * (top / most) ** 2
+    long = square > 1
+    scale = torch.where(long, torch.rsqrt(torch.where(long, square, 1.0)), 1.0)
+    return {n: g * scale for n, g in grads.items()}
 
 
 def _renamed(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:

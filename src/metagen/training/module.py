@@ -19,10 +19,13 @@ from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
 from metagen.functional.chunked import Plan, mean_over, plan, width
-from metagen.functional.vectorize import backend, tasks_of, tree_map
+from metagen.functional.vectorize import backend, flatten, tasks_of, tree_map
 from metagen.training.plateau import NEVER
 
 log = logging.getLogger(__name__)
+
+TENSORS = 8
+"""As many times the bytes of a chunk's largest tensor may be remembered from one step to the next."""
 
 
 class Experiment(L.LightningModule):
@@ -92,19 +95,31 @@ class Experiment(L.LightningModule):
 
         def widest() -> int:
             if shape not in self._widths:
-                first = tree_map(lambda leaf: leaf[:1], batch)
-                params = self.objective.for_ways(self.objective.params(), shape[0])
-                reads = getattr(self.model, "needs_memory", False)
-
-                def loss(episode: Episode) -> Tensor:
-                    seen = self.learner.begin(self.objective, params, episode.support).params if reads else {}
-                    return self.objective.loss({**params, **seen}, episode.query)
-
-                # As in training: a loss with a gradient inside refuses to be measured without tasks.
-                self._widths[shape] = width(lambda: self.over(loss)(first))
+                self._widths[shape] = self._width(tree_map(lambda leaf: leaf[:1], batch))
             return self._widths[shape]
 
         return plan(tasks, self.device, self.chunk, self.workers, widest)
+
+    def _width(self, first: Episode) -> int:
+        """Return the bytes of a task's largest tensor, or an eighth of all that its steps remember.
+
+        The larger one: a chunk may remember eight times as much as its largest tensor may take.
+        """
+        params = self.objective.for_ways(self.objective.params(), first.query.x.shape[1])
+        reads = getattr(self.model, "needs_memory", False)
+
+        def loss(episode: Episode) -> Tensor:
+            seen = self.learner.begin(self.objective, params, episode.support).params if reads else {}
+            return self.objective.loss({**params, **seen}, episode.query)
+
+        # As in training: a loss with a gradient inside refuses to be measured without tasks.
+        largest, steps = width(lambda: self.over(loss)(first)), self.learner.steps_kept(0)
+        if not steps:
+            return largest
+        with torch.no_grad():
+            state = self.over(lambda e: self.learner.begin(self.objective, params, e.support, 0))(first)
+        remembered = sum(x.numel() * x.element_size() for x in flatten(state)[0])
+        return max(largest, steps * remembered // TENSORS)
 
     def _total_loss(self, now: int, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
@@ -158,16 +173,18 @@ class Experiment(L.LightningModule):
 
     def validation_step(self, batch: Episode, step: int) -> None:
         """Log the query loss after adaptation, by which the best checkpoint is chosen."""
+        self.log("val/loss", self.query_loss(batch), prog_bar=True, batch_size=batch.classes.shape[0])
+
+    def query_loss(self, batch: Episode, steps: int | None = None) -> Tensor:
+        """Return the mean query loss after adaptation in ``steps`` steps, a scalar; None: as in the test."""
         params = self.objective.params()
 
-        def query_loss(episode: Episode) -> Tensor:
-            phi = self.learner.adapt(self.objective, params, episode.support)
+        def of_one(episode: Episode) -> Tensor:
+            phi = self.learner.adapt(self.objective, params, episode.support, steps)
             return self.objective.query_loss(phi, episode)
 
-        tasks = batch.classes.shape[0]
         with full(self.device):
-            loss = self.over(query_loss)(batch).mean()
-        self.log("val/loss", loss, prog_bar=True, batch_size=tasks)
+            return self.over(of_one)(batch).mean()
 
     def test_step(self, batch: Episode, step: int) -> None:
         """Hand the batch to the evaluation, which keeps every episode's metrics."""
