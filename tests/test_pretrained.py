@@ -54,7 +54,7 @@ def test_symbols_varies_what_it_is_shown(tmp_cwd):
 
 
 def centred(x):
-    """Drawings (B, 1, S, S), each moved so that its ink is centred, as real digits of MNIST are, and blurred."""
+    """Drawings (B, 1, S, S), each moved so that its ink is centred, as digits of MNIST are, and blurred."""
     side = x.shape[-1]
     at = torch.arange(side).float()
     ink = x.sum((1, 2, 3)).clamp_min(1e-6)
