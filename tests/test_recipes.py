@@ -60,7 +60,8 @@ def adapted(*overrides):
         (Row(5.0, 4.0), [5.0], "passes"),
         (Row(5.0, 16.0, 5.0, 4.0), [5.0], "loss ends far above its start"),
         (Row(5.0, 4.0, 5.0, 16.0), [5.0], "validation ends far above its start"),
-        (Row(val_start=1.0, val_end=4.0), [], "validation ends far above its start"),
+        (Row(val_start=1.0, val_end=4.0), [], "passes"),
+        (Row(val_start=1.0, val_end=NAN), [], "validation is nan"),
     ],
 )
 def test_what_passes(row, losses, result):
