@@ -48,7 +48,7 @@ A row passes if training and validation stay finite, neither loss ends far above
 (`metagen.training.divergence`) and 4 GB of memory are enough. A control that is not trained (`scratch`) has
 its validation loss before and after its own steps instead, and only has to stay finite: with one image of a
 class it may well fit these too closely. The value of the loss of `reptile`, or of a
-`gan`, tells nothing.
+`gan`, tells nothing. What has no row has not been tried on this machine.
 """
 
 
