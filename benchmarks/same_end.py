@@ -14,10 +14,13 @@ from pathlib import Path
 
 import torch
 
+from metagen.runs.progress import works_on
 from metagen.training.checkpoints import read_checkpoint
 
 PYTHON = [sys.executable, "-c", "from metagen.cli.main import main; main()"]
 TRAIN = [*PYTHON, "train"]
+RANK = "metagen.cli.rank"
+"""In the command line of a rank."""
 STEPS = 200
 SEED = 1
 """Of the run that is killed."""
@@ -40,8 +43,8 @@ def main(device: str, work: Path, what: str = "one") -> None:
     if what == "queue":
         _sweep([*words, "seed=0,1,2,3", "hydra.launcher.jobs=4", f"hydra.sweep.dir={work}/queue"], killed)
     else:
-        child = "metagen.cli.rank" if what == "ranks" else ""
-        _kill([*TRAIN, *words, f"seed={SEED}", f"hydra.run.dir={killed}", "--force"], killed, child)
+        command = [*TRAIN, *words, f"seed={SEED}", f"hydra.run.dir={killed}", "--force"]
+        _kill(command, killed, RANK if what == "ranks" else "")
         subprocess.run([*TRAIN, "--resume", str(killed)], check=True)
     subprocess.run([*TRAIN, *words, f"seed={SEED}", f"hydra.run.dir={whole}", "--force"], check=True)
     states = [read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in (whole, killed)]
@@ -52,7 +55,7 @@ def main(device: str, work: Path, what: str = "one") -> None:
 
 def _sweep(words: list[str], killed: Path) -> None:
     """Run four jobs, kill one, and let the sweep be resumed."""
-    _kill([*TRAIN, "-m", *words], killed, f"seed={SEED}")
+    _kill([*TRAIN, "-m", *words], killed)
     subprocess.run([*TRAIN, "-m", "--resume", str(killed.parent)], check=True)
     done = [(killed.parent / str(job) / "metrics.json").is_file() for job in range(4)]
     print(f"{sum(done)} of 4 jobs have come to their end")
@@ -61,23 +64,24 @@ def _sweep(words: list[str], killed: Path) -> None:
 
 
 def _kill(command: list[str], folder: Path, child: str = "") -> None:
-    """Run a command and kill it without warning as soon as ``folder`` has a checkpoint.
+    """Run a command and kill what trains in ``folder`` without warning as soon as there is a checkpoint.
 
-    With ``child``, the first of its processes with this in its command line is killed in its place.
+    With ``child``, the first process of it with this in its command line is killed in its place.
     """
     checkpoint = folder / "checkpoints/last.ckpt"
     checkpoint.unlink(missing_ok=True)
     process = subprocess.Popen(command)
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.02)
-    found = [process.pid] if not child else _children(process.pid, child)
+    trains = works_on(folder)
+    found = _children(process.pid, child) if child else [trains.pid] if trains else []
     if process.poll() is not None or not found:
         process.kill()
         process.wait()
-        sys.exit(f"nothing to kill: {' '.join(command)} ended before, or has no process with {child}")
+        sys.exit(f"nothing to kill: {' '.join(command)} ended before, or has no process {child}")
     os.kill(found[0], signal.SIGKILL)
     try:
-        process.wait(PATIENCE if child == "metagen.cli.rank" else None)
+        process.wait(PATIENCE if child else None)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
