@@ -166,7 +166,7 @@ def test_overrides_act_on_what_was_saved(here, conf):
     assert chosen["learner"]["_target_"].endswith("MetaLearner")
     assert chosen["model"] == {key: v for key, v in config()["model"].items() if key != "latent"}
     quickstart = config("experiment=quickstart")
-    assert quickstart["optimizer"]["lr"] == 2e-3
+    assert quickstart["optimizer"]["lr"] == 5e-3
     assert quickstart["trainer"]["max_steps"] == 2, "the run's own override counts more"
 
 
