@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 
 run: setup ## Train and evaluate the quickstart experiment, beside its controls
 	@mkdir -p outputs; $(QUICK) model=warp learner=in_context hydra.run.dir=outputs/quickstart/warp > outputs/quickstart.log 2>&1 \
-		&& $(QUICK) learner=scratch hydra.run.dir=outputs/quickstart/scratch >> outputs/quickstart.log 2>&1 & \
+		&& $(QUICK) learner=scratch curves=last hydra.run.dir=outputs/quickstart/scratch >> outputs/quickstart.log 2>&1 & \
 	$(QUICK) hydra.run.dir=outputs/quickstart/amortized && wait $$! \
 		|| { tail -n 3 outputs/quickstart.log; exit 1; }
 	@$(BIN)/metagen compare outputs/quickstart --by model,learner --metric recognised,diversity,coverage_relative

@@ -108,6 +108,14 @@ def test_what_is_costly_is_measured_after_the_last_step_only_and_is_the_same_the
     assert cheap.values[2]["costly"] == cheap.values[2]["diversity"]
 
 
+def test_no_metric_is_measured_before_the_last_step_where_only_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr("metagen.evaluation.evaluation.adaptation_flops", lambda *args: None)
+    _, learner, objective = build_pair("vae", "scratch")
+    cheap, last = (evaluated(learner, objective, curves=curves) for curves in ("cheap", "last"))
+    assert list(last.values) == [2]
+    assert last.values[2] == cheap.values[2]
+
+
 def test_what_trains_a_classifier_or_compares_features_is_costly():
     for node in composed(f"metric=[{','.join(choices('metric'))}]").metrics.values():
         metric = instantiate(node)

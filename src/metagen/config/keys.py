@@ -13,7 +13,7 @@ from metagen.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, Seed, 
 VALUES: dict[str, Any] = {
     "seed": Seed,
     "samples": PositiveInt,
-    "curves": Literal["cheap", "all"],
+    "curves": Literal["last", "cheap", "all"],
     "vectorize": Literal["auto", "loop", "vmap"],
     "chunk": PositiveInt | None,
     "workers": Annotated[int, Ge(1), Le(1024)] | None,

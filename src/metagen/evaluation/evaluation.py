@@ -16,7 +16,7 @@ from metagen.functional.flops import adaptation_flops
 from metagen.functional.vectorize import Vectorizer
 from metagen.statistics import summarize
 
-Curves = Literal["cheap", "all"]
+Curves = Literal["last", "cheap", "all"]
 BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -49,7 +49,7 @@ class Evaluation:
         steps: the largest number of adaptation steps.
         others: real images of the classes that are not tested, to learn from and to test on.
         likelihood: what else is measured, over the number of context images.
-        curves: ``all``: the costly metrics are measured after fewer steps, too.
+        curves: what is measured after fewer steps, too: all metrics, the cheap ones, or (``last``) none.
 
     Attributes:
         values: step -> metric measured there -> its value in every episode.
@@ -71,7 +71,7 @@ class Evaluation:
         self.others = others
         self.values: dict[int, dict[str, list[float]]] = {
             step: {name: [] for name, one in metrics.items() if step == steps or not _at_the_end(one, curves)}
-            for step in budgets(steps)
+            for step in ([steps] if curves == "last" else budgets(steps))
         }
         self._seconds = dict.fromkeys(self.values, 0.0)
         self._flops: tuple[int, int] | None = None
