@@ -7,6 +7,8 @@ derivatives: the gradient of a convolution is two convolutions, that of a normal
 projection, that of pooling is a scatter. So the second order too runs on native kernels, and never on
 PyTorch's own double backward, which is slow for groups and silently wrong for norms under ``vmap``.
 The third order of a norm is not there: its second derivative is taken as constant.
+Where a graph is exported, which needs no derivatives, they are torch's own operations, which other runtimes
+know.
 """
 
 from typing import Any, ClassVar
@@ -433,6 +435,8 @@ def _wide(x: Tensor) -> Tensor:
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> Tensor:
     """Convolve (S, C, H, W) with (O, C, k, k): :func:`torch.nn.functional.conv2d`."""
     x, weight, bias = _lowered(x, weight, bias)
+    if torch.compiler.is_exporting():
+        return torch.conv2d(x, weight, bias, stride, padding)
     y = _Conv.apply(x, weight, stride, padding, 1)
     return y if bias is None else y + bias[:, None, None]
 
@@ -443,6 +447,8 @@ def conv_transpose2d(
     """Convolve (S, C, H, W), transposed, with (C, O, k, k): :func:`torch.nn.functional.conv_transpose2d`."""
     size = [(x.shape[i] - 1) * stride - 2 * padding + weight.shape[i] for i in (-2, -1)]
     x, weight, bias = _lowered(x, weight, bias)
+    if torch.compiler.is_exporting():
+        return torch.conv_transpose2d(x, weight, bias, stride, padding)
     y = _ConvInput.apply(x, weight, *size, stride, padding, 1)
     return y if bias is None else y + bias[:, None, None]
 
@@ -456,6 +462,8 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 
 def group_norm(x: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
     """Normalise every image of (S, C, H, W) over groups of channels, without an affine map."""
+    if torch.compiler.is_exporting():
+        return torch.group_norm(_wide(x), groups, eps=eps)
     return _GroupNorm.apply(_wide(x), eps, groups)[0]
 
 

@@ -173,10 +173,10 @@ class Deformed(Generator):
 
     def draw(self, a: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return images a (B, C, S, S), drawn anew."""
-        z = self.spread * rng.normal(rng.fold_in(key, 2), (len(a), self.deform.numbers), a.dtype)
+        z = self.spread * rng.normal(rng.fold_in(key, 2), (a.shape[0], self.deform.numbers), a.dtype)
         h = 1 / self.sample_steps
         for i in range(self.sample_steps):  # Heun's second-order steps
-            t = z.new_full((len(a),), i * h)
+            t = z.new_full((a.shape[0],), i * h)
             k1 = self.velocity(z, t, features)
             z = z + h / 2 * (k1 + self.velocity(z + h * k1, t + h, features))
         moved = self.deform.sharp(z, a)
@@ -194,6 +194,8 @@ class Deformed(Generator):
         """Return deformed images c (B, C, S, S) in another pen."""
         noise = self.noise * rng.normal(key, tuple(c.shape), c.dtype)
         x = torch.lerp(noise, 2 * c - 1, self.start)
+        if torch.compiler.is_exporting():  # a graph is the same for any number of images
+            return self._redrawn(x, c, features)
         parts = zip(x.split(AT_ONCE), c.split(AT_ONCE), features.split(AT_ONCE), strict=True)
         return torch.cat([self._redrawn(*part) for part in parts])
 
@@ -201,7 +203,7 @@ class Deformed(Generator):
         """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
         assert self.pen is not None
         for i in range(self.sample_steps):
-            t = x.new_full((len(x),), self.start + (1 - self.start) * i / self.sample_steps)
+            t = x.new_full((x.shape[0],), self.start + (1 - self.start) * i / self.sample_steps)
             mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
             x = x + (mean - x) / (self.sample_steps - i)  # (D - x) / (1 - t) over a step
         return ((x + 1) / 2).clamp(0, 1)
@@ -217,8 +219,8 @@ class Deformed(Generator):
                 "model=deformation varies support images and was given none: use learner=in_context and "
                 "task.shots=1 or more"
             )
-        order = rng.uniform(rng.fold_in(key, 1), (len(y), shots)).argsort(-1)
-        count = (rng.uniform(rng.fold_in(key, 2), (len(y), 1)) * shots).long() + 1 if some else shots
+        order = rng.uniform(rng.fold_in(key, 1), (y.shape[0], shots)).argsort(-1)
+        count = (rng.uniform(rng.fold_in(key, 2), (y.shape[0], 1)) * shots).long() + 1 if some else shots
         features = self.see(self.memory.flatten(0, 1)).unflatten(0, self.memory.shape[:2])[y]
         shown = (order.argsort(-1) < count).to(features)[..., None]
         own = torch.nn.functional.one_hot(order[:, 0], shots).to(features)[..., None]

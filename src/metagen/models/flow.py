@@ -121,7 +121,8 @@ class Flow(SetGenerator):
         both = torch.cat([c, self.null.expand_as(c)])
 
         def guided(x: Tensor, t: float) -> Tensor:
-            v, null = self.net(torch.cat([x, x]), x.new_full((2 * x.shape[0],), t), both).chunk(2)
+            out = self.net(torch.cat([x, x]), x.new_full((2 * x.shape[0],), t), both)
+            v, null = out.unflatten(0, (2, -1)).unbind(0)
             return null + guidance * (v - null)
 
         return guided

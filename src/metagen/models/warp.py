@@ -90,6 +90,6 @@ class Warp(Generator):
                 "model=warp varies support images and has none: use learner=in_context, task.shots=1 or more"
             )
         chosen = (rng.uniform(rng.fold_in(key, 1), tuple(y.shape)) * shots).long()
-        numbers = self.spread * rng.normal(rng.fold_in(key, 2), (len(y), 6), self.spread.dtype)
+        numbers = self.spread * rng.normal(rng.fold_in(key, 2), (y.shape[0], 6), self.spread.dtype)
         where = affine(numbers, ENLARGED * self.size)
         return sharply(self.memory[y, chosen], where, self.contrast, self.outside)
