@@ -35,17 +35,38 @@ def export(argv: list[str]) -> int:
     """Do ``metagen export``."""
     parser = Parser(
         "metagen export",
-        description="A trained run as a folder to hand on: weights, configuration and a model card, as load, "
-        "generate, demo, evaluate and the Hugging Face hub take it.",
+        description="A trained run to hand on: as a folder (--to) of weights, configuration and a model "
+        "card, as load, generate, demo, evaluate and the Hugging Face hub take it; or, adapted to your "
+        "classes, as an ONNX file (--onnx) that draws them wherever onnxruntime runs.",
     )
     parser.add_argument("run", type=Path, help="folder of a trained run")
-    parser.add_argument("--to", type=Path, required=True, help="new folder")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--to", type=Path, help="new folder")
+    target.add_argument("--onnx", type=Path, metavar="FILE", help="new file, such as mine.onnx")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        help="with --onnx: one folder per class, K images in each, as generate takes them",
+    )
+    parser.add_argument("--seed", type=int, help="with --onnx: of the noise while it adapts (default: 0)")
     parser.add_argument("--float32", action="store_true", help="store weights in 32 bits (default: 16)")
-    parser.add_argument("--force", action="store_true", help="write over what an earlier call left in --to")
-    args = parser.parse_args(argv)
-    from metagen.jobs import export as job
+    parser.add_argument("--force", action="store_true", help="write over what an earlier call left there")
+    parser.add_argument("overrides", nargs="*", help="with --onnx: such as learner.test_steps=20")
+    args = parser.parse_intermixed_args(argv)
+    if args.onnx is None:
+        if args.images is not None or args.seed is not None or args.overrides:
+            parser.error("--images, --seed and overrides go with --onnx FILE, not with --to: leave them out")
+        from metagen.jobs import export as job
 
-    echo(job.export(args.run, args.to, not args.float32, args.force))
+        echo(job.export(args.run, args.to, not args.float32, args.force))
+        return 0
+    if args.images is None:
+        parser.error("--onnx needs --images DIR, one folder per class: the file draws these classes")
+    if args.float32:
+        parser.error("--float32 goes with --to: the weights of an ONNX file have 32 bits")
+    from metagen.jobs.export_onnx import export_onnx
+
+    echo(export_onnx(args.run, args.onnx, args.images, args.seed or 0, args.overrides, args.force))
     return 0
 
 
