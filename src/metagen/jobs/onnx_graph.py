@@ -88,7 +88,7 @@ def graph(objective: Objective, phi: Params, ways: int) -> Graph:
     few, more = (drawn(objective, phi, torch.arange(count) % ways, 0) for count in (2, 3))
     if few.operations > MOST:
         raise MetagenError(
-            f"{name} draws an image in {few.operations:,} operations, more than the {MOST:,} of a graph at most: "
+            f"{name} draws an image in {few.operations:,} operations, at most {MOST:,} may be a graph: "
             f"lower model.sample_steps, where it is a key, or use metagen generate"
         )
     noise = _inputs(name, few.noise, more.noise)
