@@ -151,7 +151,7 @@ class _Sampler(nn.Module):
 def _converted(sampler: nn.Module, inputs: tuple[Tensor, ...], names: list[str]) -> Any:
     """Return a module as an ONNX graph whose inputs and output have a first axis of any length."""
     batch = torch.export.Dim(BATCH)
-    shapes = ({0: batch}, tuple({0: batch} for _ in inputs[1:]))
+    shapes = ({0: batch}, *((tuple({0: batch} for _ in inputs[1:]),) if inputs[1:] else ()))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(sampler, inputs, dynamic_shapes=shapes, strict=False)
