@@ -3,22 +3,28 @@
 import hashlib
 import json
 import os
+import re
+import sys
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from command_line import draw, fails
+from PIL import Image
 from processes import QUICK, trained_run
 
 import metagen
 from metagen.cli.main import run
 from metagen.errors import MetagenError
+from metagen.jobs import onnx_graph
 from metagen.runs import places
 from metagen.training.checkpoints import DamagedError, read_checkpoint
 
+GUIDE = Path(__file__).parents[2] / "docs/howto/export.md"
 TINY = [*QUICK, "trainer.max_steps=1", "trainer.val_check_interval=1"]
 
 
@@ -72,6 +78,66 @@ def test_the_commands_take_it_as_a_run(made, tmp_cwd, capsys):
     assert fails(["export", exported, "--to", exported], capsys) == 1
     assert fails(["export", "nowhere", "--to", "x"], capsys, "no folder nowhere") == 1
     assert not Path("x").exists()
+
+
+def test_an_adapted_run_becomes_a_file_that_the_guide_draws_from(made, tmp_cwd, capsys):
+    for name in ("one", "two"):
+        draw(tmp_cwd / "mine" / name)
+    export = ["export", str(made / "run"), "--onnx", "mine.onnx", "--images", "mine"]
+    assert run([*export, "learner.test_steps=2"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"mine\.onnx: .* draws 2 classes from y, normal_0; .* by \de-\d\d at most", line)
+    said = onnxruntime.InferenceSession("mine.onnx").get_modelmeta().custom_metadata_map
+    assert json.loads(said["classes"]) == ["one", "two"]
+    assert json.loads(said["noise"]) == {"normal_0": {"kind": "standard normal", "shape": ["batch", 32]}}
+    assert (said["size"], said["channels"], said["range"]) == ("28", "1", "[0, 1]")
+    (block,) = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+    exec(compile(block, str(GUIDE), "exec"), {})
+    for number in range(16):
+        assert Image.open(f"{number}.png").size == (28, 28)
+    before = Path("mine.onnx").read_bytes()
+    assert fails(export, capsys, "mine.onnx exists", "--force") == 1
+    assert Path("mine.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--onnx", "mine.txt", "--images", "mine"], "ends in .onnx"),
+        (["--onnx", "mine.onnx"], "--onnx needs --images DIR"),
+        (["--onnx", "mine.onnx", "--to", "folder"], "not allowed with argument"),
+        ([], "one of the arguments --to --onnx is required"),
+        (["--to", "folder", "--images", "mine"], "go with --onnx FILE"),
+        (["--to", "folder", "--seed", "0"], "go with --onnx FILE"),
+        (["--to", "folder", "learner.test_steps=2"], "go with --onnx FILE"),
+        (["--onnx", "mine.onnx", "--images", "mine", "--float32"], "--float32 goes with --to"),
+        (["--onnx", "mine.onnx", "--images", "mine", "--seed", "-1"], "--seed -1"),
+        (["--onnx", "mine.onnx", "--images", "nothing"], "there is no folder nothing"),
+        (["--onnx", "mine/one/mine.onnx", "--images", "mine"], "lies in --images mine"),
+        (["--onnx", "mine.onnx", "--images", "mine", "learner.nothing=2"], "learner.nothing"),
+    ],
+)
+def test_what_cannot_be_a_file_is_refused_and_leaves_none(made, tmp_cwd, capsys, argv, words):
+    draw(tmp_cwd / "mine/one")
+    there = {*tmp_cwd.rglob("*")}
+    assert fails(["export", str(made / "run"), *argv], capsys, words) in (1, 2)
+    assert {*tmp_cwd.rglob("*")} == there
+
+
+def test_the_extra_is_named_where_it_is_missing(made, tmp_cwd, capsys, monkeypatch):
+    draw(tmp_cwd / "mine/one")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    argv = ["export", str(made / "run"), "--onnx", "mine.onnx", "--images", "mine"]
+    assert fails(argv, capsys, "--onnx needs onnxruntime: pip install 'metagen-images[onnx]'") == 1
+    assert not Path("mine.onnx").exists()
+
+
+def test_a_model_that_is_no_graph_leaves_no_file(made, tmp_cwd, capsys, monkeypatch):
+    draw(tmp_cwd / "mine/one")
+    monkeypatch.setattr(onnx_graph, "MOST", 0)
+    argv = ["export", str(made / "run"), "--onnx", "new/mine.onnx", "--images", "mine"]
+    assert fails(argv, capsys, "VAE draws an image in", "use metagen generate") == 1
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other", "text"])

@@ -5,8 +5,11 @@ input of the graph, ``normal_0`` or ``uniform_1``: the kind of its numbers, and 
 """
 
 import copy
+import io
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +27,12 @@ KINDS = ("normal", "uniform")
 """Of the numbers that an input may hold: standard normal, or from (0, 1)."""
 MOST = 10_000
 """Operations of a graph: each takes some milliseconds to convert, and a runtime some to read."""
+
+MEANING = {
+    "data-dependent": "what it does next depends on numbers that it computes",
+    "Constraints violated": "what it does depends on how many images there are",
+}
+"""What torch calls it -> what a user would."""
 
 
 class Drawn(NamedTuple):
@@ -152,8 +161,7 @@ def _converted(sampler: nn.Module, inputs: tuple[Tensor, ...], names: list[str])
     """Return a module as an ONNX graph whose inputs and output have a first axis of any length."""
     batch = torch.export.Dim(BATCH)
     shapes = ({0: batch}, *((tuple({0: batch} for _ in inputs[1:]),) if inputs[1:] else ()))
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), _quiet():
         program = torch.export.export(sampler, inputs, dynamic_shapes=shapes, strict=False)
         found = torch.onnx.export(
             program, inputs, input_names=names, output_names=["images"], dynamo=True, verbose=False
@@ -166,10 +174,27 @@ def _converted(sampler: nn.Module, inputs: tuple[Tensor, ...], names: list[str])
     return proto
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Have torch say nothing while it converts: what is wrong, it raises."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        # It prints graphs, too.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
 def _reason(error: BaseException) -> str:
-    """Return the first line of what was wrong at first."""
+    """Return in a line what was wrong at first."""
     while error.__cause__ is not None:
         error = error.__cause__
+    for sign, meaning in MEANING.items():
+        if sign in str(error):
+            return meaning
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200].rstrip(".:") if lines else type(error).__name__
 
