@@ -91,6 +91,10 @@ def halved(c, key):
     return c[:, 0]
 
 
+def one_by_one(c, key):
+    return torch.stack([row[0] * rng.uniform(rng.fold_in(key, i), ()) for i, row in enumerate(c)])
+
+
 def mirrored(c, key):
     return c[:, 0] + rng.uniform(key, (len(c) ** 2,)).unflatten(0, (len(c), -1)).sum(1)
 
@@ -99,6 +103,7 @@ def mirrored(c, key):
     ("draw", "words"),
     [
         (halved, r"Toy cannot be written as ONNX \(what it does next .*\): use "),
+        (one_by_one, "Toy cannot be written as ONNX: how often it draws noise depends on how many .*: use "),
         (mirrored, r"Toy cannot be written as ONNX: its draw 0 is uniform \(4,\) for two images: expected "),
         (
             lambda c, key: c[:, 0] * rng.subset(key, 5, 1),
@@ -116,6 +121,7 @@ def mirrored(c, key):
     ],
     ids=[
         "as many steps as the data say",
+        "as many draws as images",
         "not by the image",
         "integers",
         "of one batch size",

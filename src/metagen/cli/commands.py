@@ -63,7 +63,7 @@ def export(argv: list[str]) -> int:
     if args.images is None:
         parser.error("--onnx needs --images DIR, one folder per class: the file draws these classes")
     if args.float32:
-        parser.error("--float32 goes with --to: the weights of an ONNX file have 32 bits")
+        parser.error("--float32 goes with --to: leave it out, an ONNX file has weights of 32 bits")
     from metagen.jobs.export_onnx import export_onnx
 
     echo(export_onnx(args.run, args.onnx, args.images, args.seed or 0, args.overrides, args.force))

@@ -117,7 +117,8 @@ def _inputs(model: str, few: Sequence[tuple[str, Tensor]], more: Sequence[tuple[
     """Return the inputs that the draws of 2 and of 3 images become."""
     if [kind for kind, _ in few] != [kind for kind, _ in more]:
         raise MetagenError(
-            f"{model} cannot be written as ONNX: how often it draws noise depends on the images"
+            f"{model} cannot be written as ONNX: how often it draws noise depends on how many images there "
+            "are: use metagen generate"
         )
     return [_input(model, i, kind, a, b) for i, ((kind, a), (_, b)) in enumerate(zip(few, more, strict=True))]
 
