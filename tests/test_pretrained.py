@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from command_line import draw
@@ -100,3 +101,15 @@ def test_another_name_is_refused_with_those_that_ship(command, tmp_path, capsys)
     with inside(tmp_path):
         assert run([command, "pretrained/symbol", *more]) in (1, 2)
     assert "did you mean 'symbols'" in capsys.readouterr().err
+
+
+def test_symbols_draws_without_metagen(tmp_cwd, capsys):
+    draw(tmp_cwd / "mine/stroke", k=2)
+    draw(tmp_cwd / "mine/other", k=2)
+    argv = ["export", "pretrained/symbols", "--onnx", "symbols.onnx", "--images", "mine"]
+    assert run([*argv, "model.sample_steps=1"]) == 0
+    assert "draws 2 classes from y, uniform_0, normal_1, uniform_2; " in capsys.readouterr().out
+    session = onnxruntime.InferenceSession("symbols.onnx")
+    assert [node.shape for node in session.get_inputs()] == [
+        ["batch"], ["batch", 8, 2], ["batch", 8, 104], ["batch", 8]
+    ]  # fmt: skip

@@ -25,6 +25,8 @@ metagen: experiments in meta-learning for image generation
   metagen reproduce RUN [overrides]      run it again in a new folder; old and new metrics side by side
   metagen generate RUN --images DIR      new images of your own classes (see generate --help)
   metagen export RUN --to DIR            weights, configuration and a model card, to hand on
+  metagen export RUN --onnx FILE --images DIR
+                                         an ONNX file that draws your own classes without metagen
   metagen train --resume RUN             go on with a training that was interrupted, exactly
   metagen train -m --resume DIR          finish a sweep that was interrupted
   metagen compare DIR [DIR ...]          means over seeds and paired differences of the runs below these
