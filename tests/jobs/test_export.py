@@ -114,7 +114,6 @@ def test_an_adapted_run_becomes_a_file_that_the_guide_draws_from(made, tmp_cwd, 
         (["--onnx", "mine.onnx", "--images", "mine", "--seed", "-1"], "--seed -1"),
         (["--onnx", "mine.onnx", "--images", "nothing"], "there is no folder nothing"),
         (["--onnx", "mine/one/mine.onnx", "--images", "mine"], "lies in --images mine"),
-        (["--onnx", "mine.onnx", "--images", "mine", "learner.nothing=2"], "learner.nothing"),
     ],
 )
 def test_what_cannot_be_a_file_is_refused_and_leaves_none(made, tmp_cwd, capsys, argv, words):

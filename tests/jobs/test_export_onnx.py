@@ -15,12 +15,11 @@ from metagen.jobs.onnx_graph import drawn, graph
 
 EULER = ["model.sample_steps=1", "model.solver._target_=metagen.models.flow.euler"]
 PAIRS = {
-    "vae": ("amortized", []),
-    "hierarchical_vae": ("maml", ["model.levels=1"]),
-    "gan": ("fomaml", []),
+    "hierarchical_vae": ("amortized", ["model.levels=1"]),
+    "gan": ("maml", []),
     "flow": ("scratch", EULER),
     "warp": ("in_context", []),
-    "deformation": ("in_context", ["model.sample_steps=1", "model.candidates=2"]),
+    "deformation": ("in_context", ["model.sample_steps=1"]),
 }
 """Generator -> a learner that adapts it, and what keeps its graph short."""
 
@@ -36,7 +35,12 @@ def adapted(model, learner, extra=()):
 
 def test_every_generator_is_here():
     generate = {name for name in choices("model") if name not in ("basenet", "conv4")}
-    assert generate - PAIRS.keys() == {"pixel_transformer", "vae_attention"}, "the latter draws as vae does"
+    elsewhere = {
+        "pixel_transformer": "is refused below",
+        "vae": "test_export",
+        "vae_attention": "draws as vae",
+    }
+    assert generate - PAIRS.keys() == elsewhere.keys()
 
 
 @pytest.mark.parametrize("model", PAIRS)
