@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from command_line import draw
@@ -104,6 +103,8 @@ def test_another_name_is_refused_with_those_that_ship(command, tmp_path, capsys)
 
 
 def test_symbols_draws_without_metagen(tmp_cwd, capsys):
+    import onnxruntime
+
     draw(tmp_cwd / "mine/stroke", k=2)
     draw(tmp_cwd / "mine/other", k=2)
     argv = ["export", "pretrained/symbols", "--onnx", "symbols.onnx", "--images", "mine"]

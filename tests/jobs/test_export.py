@@ -10,7 +10,6 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import onnxruntime
 import pytest
 import torch
 from command_line import draw, fails
@@ -81,6 +80,8 @@ def test_the_commands_take_it_as_a_run(made, tmp_cwd, capsys):
 
 
 def test_an_adapted_run_becomes_a_file_that_the_guide_draws_from(made, tmp_cwd, capsys):
+    import onnxruntime
+
     for name in ("one", "two"):
         draw(tmp_cwd / "mine" / name)
     export = ["export", str(made / "run"), "--onnx", "mine.onnx", "--images", "mine"]
