@@ -1,11 +1,13 @@
 """What the tests share: composing configurations, drawing random episodes."""
 
 import copy
+import gc
 import os
 from functools import cache
 from pathlib import Path
 
 import pytest
+import quick_composition
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
@@ -25,6 +27,15 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     torch.set_num_threads(THREADS)
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # of the processes that they start
 
+quick_composition.install()
+gc.set_threshold(10_000, 20, 20)
+
+
+def pytest_collection_finish():
+    """Let the garbage collector look at nothing that stays to the end: half a million objects of the imports."""
+    gc.collect()
+    gc.freeze()
+
 
 def choices(group: str) -> list[str]:
     """Every choice of a config group, found by globbing: a new file enrols itself."""
@@ -33,6 +44,11 @@ def choices(group: str) -> list[str]:
 
 def composed(*overrides: str, whole: bool = False):
     """A configuration; ``whole``: with Hydra's own, which holds the choices."""
+    return copy.deepcopy(_composed(overrides, whole))
+
+
+@cache
+def _composed(overrides, whole):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", list(overrides), return_hydra_config=whole)
 

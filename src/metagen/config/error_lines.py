@@ -150,10 +150,12 @@ def _lacking(key: str, words: Sequence[str]) -> str | None:
     """Name the choices of a sweep that do not have a key, where others of it do."""
     group = key.partition(".")[0]
     names = next((word.partition("=")[2] for word in words if re.fullmatch(rf"{group}=\w+(,\w+)+", word)), "")
+    if not names:
+        return None
     without = [
         name for name in names.split(",") if key not in _keys(_default_config([*words, f"{group}={name}"]))
     ]
-    if not names or len(without) == len(names.split(",")):
+    if len(without) == len(names.split(",")):
         return None
     return (
         f"no key '{key}' with {group}={','.join(without)}, which the others have: sweep "
