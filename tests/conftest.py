@@ -32,7 +32,7 @@ gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_collection_finish():
-    """Let the garbage collector look at nothing that stays to the end: half a million objects of the imports."""
+    """Let the garbage collector look at nothing that stays to the end, such as what the imports made."""
     gc.collect()
     gc.freeze()
 

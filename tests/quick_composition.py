@@ -1,7 +1,7 @@
-"""Composition in half the time: Hydra reads each file of ``conf`` and of its own once, not once a composition.
+"""Composition in half the time: Hydra reads each file of ``conf`` and of its own once for all compositions.
 
-The suite composes thousands of configurations. Files elsewhere, such as a user's, are read anew each time, and
-the processes that tests start have Hydra as it is. ``config/test_quick_composition.py`` compares the two.
+The suite composes thousands of configurations. Files elsewhere, such as a user's, are read anew each time,
+and the processes that tests start have Hydra as it is. ``config/test_quick_composition.py`` compares the two.
 """
 
 import copy

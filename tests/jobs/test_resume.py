@@ -31,10 +31,12 @@ LEARNERS = {
     learner: model for model, learner in sorted(META_TRAINED, key=lambda pair: pair[0] != "vae")[::-1]
 }
 """Every learner that is trained, with one model that it fits, the VAE if it does."""
+SIZE = 16
+"""Of the images: a training that goes on does so at every size."""
 KINDS = {"conv4": "classify", "basenet": "classify"}
 
 
-DIGITS = cache(Digits("data", split="digits_789").load)
+DIGITS = cache(Digits("data", size=SIZE, split="digits_789").load)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,8 +77,9 @@ def config_for(learner, *overrides):
     model = LEARNERS[learner]
     task = "supervised" if learner == "supervised" else KINDS.get(model, "generate")
     cfg = composed(
-        f"learner={learner}", f"model={model}", f"task={task}", "scheduler=cosine", "trainer.max_steps=5",
-        "trainer.enable_progress_bar=false", "trainer.val_check_interval=2", *overrides,
+        f"learner={learner}", f"model={model}", f"task={task}", f"data.size={SIZE}", "scheduler=cosine",
+        "trainer.max_steps=5", "trainer.enable_progress_bar=false", "trainer.val_check_interval=2",
+        *overrides,
     )  # fmt: skip
     OmegaConf.set_struct(cfg, False)
     cfg.model = narrow(OmegaConf.to_container(cfg.model, resolve=True))
