@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["metagen.jobs.train", "metagen.jobs.resume", "tensorboard", "matplotlib.pyplot"]
-)
+CONTEXT.set_forkserver_preload([
+    "metagen.jobs.train", "metagen.jobs.resume", "torch.utils.tensorboard", "matplotlib.pyplot",
+    "sklearn.datasets", "metagen.data.digits", "metagen.models.vae", "metagen.learners.meta_learner",
+])  # fmt: skip
 
 QUICK = [
     "task.episodes=2", "task.val_episodes=2", "task.batch=2", "trainer.enable_progress_bar=false",
