@@ -305,7 +305,7 @@ def test_jobs_do_not_import_from_their_working_directory(sweep, tmp_path):
 def test_ranks_do_not_import_from_their_working_directory(tmp_cwd):
     from metagen.jobs import ddp
 
-    (tmp_cwd / "statistics.py").write_text("import os\nos.mkdir('taken')\n")
+    (tmp_cwd / "antlr4.py").write_text("import os\nos.mkdir('taken')\n")  # which omegaconf imports
     process = ddp._start("no JSON", 1)
     process.communicate(timeout=120)
     assert process.args[1:] == ["-P", "-m", "metagen.cli.rank"]

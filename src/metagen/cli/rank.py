@@ -15,9 +15,9 @@ def main() -> int:
 
 
 def _join() -> int:
-    from metagen.jobs.train import train
-
     run = Run.from_json(sys.stdin.readline())
+    from metagen.jobs.train import train  # takes seconds: after what may fail at once
+
     threading.Thread(target=_follow, daemon=True).start()
     quiet()
     train(run, lambda text: None)
