@@ -184,7 +184,8 @@ PLAIN = ["learner.rule.per_tensor=false", "learner.rule.orthogonal=false"]
 
 
 def test_a_rule_is_an_optimizer_of_torch(tmp_cwd):
-    metagen.train([*TINY, "learner=learned_optimizer_mlp", "learner.steps=1", *PLAIN, "hydra.run.dir=run"])
+    few = ["learner.steps=1", "learner.test_steps=1", "metric=[negative_elbo]", "trainer.max_steps=1"]
+    metagen.train([*TINY, "learner=learned_optimizer_mlp", *few, *PLAIN, "hydra.run.dir=run"])
     net = torch.nn.Linear(3, 2)
     optimizer = metagen.load("run").optimizer(net.parameters())
     before = net.weight.detach().clone()

@@ -142,13 +142,13 @@ def sorted_out():
     fit, refused = [], {}
     for parts in product(*AXES):
         try:
-            compose(*parts)
+            learners = {model: compose(*parts) for model in MODELS}
         except MetagenError as error:
             refused[None, *parts] = str(error)
             continue
-        for model in MODELS:
+        for model, learner in learners.items():
             try:
-                bound(model, *parts)
+                learner.bind(Objective(MODELS[model]()), CLASSES)
                 fit.append((model, *parts))
             except MetagenError as error:
                 refused[model, *parts] = str(error)
