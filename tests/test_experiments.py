@@ -96,6 +96,7 @@ def trains_a_step(name):
         # Where the experiment that it goes on from leaves it.
         _, start, *_ = Path(cfg.checkpoint).parts
         assert run(["train", f"experiment={start}", *TINY, *few]) == 0
+    few = [*few, *(f"learner.{key}=2" for key in ("steps", "test_steps") if cfg.learner.get(key, 0) > 2)]
     assert run(["train", f"experiment={name}", *TINY, *few, "hydra.run.dir=out"]) == 0
     with open("out/metrics.json") as file:
         record = json.load(file)

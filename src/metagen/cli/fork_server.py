@@ -37,6 +37,7 @@ def main() -> int:
     """Serve until the sweep ends; in a forked process, do its job and return its exit code."""
     job.end_with_parent()
     let_threads_sleep()
+    gc.disable()  # of what is imported nothing is garbage
     for name in NEEDED:
         import_module(name)
     for name in (*USEFUL, *_parts()):
@@ -44,6 +45,7 @@ def main() -> int:
             import_module(name)
     gc.collect()
     gc.freeze()  # what is never looked at again is never copied
+    gc.enable()
     work = Server(socket.socket(fileno=int(sys.argv[1]))).run()
     return 0 if work is None else work()
 
