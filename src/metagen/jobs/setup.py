@@ -34,7 +34,8 @@ class Setup:
     likelihood: what is measured over the number of context images, or None.
     judge:      a classifier of real data, not yet trained; None where no metric asks for one.
     samples:    generated images a class at test.
-    curves:     which metrics are measured after fewer test steps, too: all, those that are cheap, or (``last``) none.
+    curves:     which metrics are measured after fewer test steps, too: all, those that are cheap, or
+                (``last``) none.
     trainers:   makes Lightning's trainers.
     start:      the checkpoint file that a training starts from, or None.
     every:      seconds between two checkpoints at most.
