@@ -183,11 +183,12 @@ def _interruptible(trainer: L.Trainer, again: str | None) -> Iterator[None]:
     except BaseException as error:
         if trainer.progress_bar_callback:
             sys.stderr.write("\n")  # the bar's line is not at its end
-        if not isinstance(error, signals.Stopped):
+        stop = signals.behind(error)
+        if stop is None:
             raise
         text = f"at step {trainer.global_step}: {again} goes on from there"
         text = text if again else "in the evaluation, of which nothing is kept: start it again"
-        raise TrainingInterruptedError(text, error.code) from None
+        raise TrainingInterruptedError(text, stop.code) from None
 
 
 def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, echo: Echo) -> float:

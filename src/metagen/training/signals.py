@@ -93,6 +93,16 @@ def check() -> None:
         raise Stopped(_State.number)
 
 
+def behind(error: BaseException | None) -> Stopped | None:
+    """Return what stopped the job, where an error is that, or came while it was being handled.
+
+    A signal may come inside a transform of ``torch.func``, where Lightning's way out fails.
+    """
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    return error
+
+
 def _hear(number: int, frame: FrameType | None) -> None:
     if _State.number is not None:
         # A second SIGTERM is often the first one, sent to a group of processes by several of their parents.
