@@ -124,7 +124,7 @@ def test_recomputed_steps_give_the_same_meta_gradient(name, over):
 
 
 def test_a_chunk_takes_no_more_tasks_than_their_steps_may_remember():
-    """An LSTM remembers 32 numbers for every parameter, from one step to the next."""
+    """An LSTM remembers 16 numbers for every parameter, from one step to the next."""
     _, learner, objective = build_pair("basenet", "learned_optimizer")
     learner.steps = 20
     experiment, first = (
@@ -132,7 +132,7 @@ def test_a_chunk_takes_no_more_tasks_than_their_steps_may_remember():
         random_episodes(tasks=1),
     )
     moving = sum(p.numel() for p in experiment.objective.for_ways(objective.params(), 3).values())
-    numbers = moving * (1 + 4 * 8)  # itself, and h and c of two layers of 8 units
+    numbers = moving * (1 + 4 * 4)  # itself, and h and c of two layers of 4 units
     assert experiment._width(first) == 20 * numbers * 8 // 8
     learner.steps = 0
     assert experiment._width(first) < numbers
