@@ -13,13 +13,14 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-LEAVES = {"errors", "console", "files", "processes", "ranges", "reading", "statistics", "variables"}
+LEAVES = {"errors", "console", "files", "locked", "processes", "ranges", "reading", "statistics", "variables"}
 """Single modules that every package may import."""
 MAY_IMPORT = {
     "errors": set(),
     "variables": set(),
     "console": {"errors"},
     "files": {"errors", "processes"},
+    "locked": set(),
     "processes": set(),
     "ranges": {"errors"},
     "reading": {"errors"},

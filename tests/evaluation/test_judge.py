@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
@@ -257,3 +259,34 @@ def test_it_says_when_it_is_trained_and_only_then(tmp_path: Path) -> None:
         one.say = said.append
         one.fit(bank())
     assert said == [f"trains a judge of bars (3 classes), once: it is kept in {tmp_path}"]
+
+
+def test_a_judge_that_another_process_trains_is_waited_for_and_not_trained_again(tmp_path: Path) -> None:
+    trained = judge(tmp_path / "theirs").fit(bank())
+    (file,) = (tmp_path / "theirs").glob("*.pt")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    lock = FileLock(mine / f"{file.name}.lock", thread_local=False)
+    lock.acquire()
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        shutil.copy(file, mine / file.name)
+        lock.release()
+
+    one = judge(mine)
+    one.say = say
+    one.fit(bank())
+    assert said == ["waits for the judge of bars, which another process trains"]
+    assert one.accuracy == trained.accuracy
+
+
+def test_a_judge_is_trained_where_nothing_can_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("no locks on this file system")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert judge(tmp_path).fit(bank()).accuracy == 100

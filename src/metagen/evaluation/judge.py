@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from metagen.data.cache import folder
 from metagen.errors import MetagenError
 from metagen.files import write_bytes
 from metagen.functional.device import in_words
+from metagen.locked import locked
 from metagen.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, checked
 from metagen.reading import opened
 
@@ -101,13 +103,14 @@ class Judge:
             file = self._file(self._hash(bank))
             rows = held.nonzero()[:, 0]
             few = rows[torch.linspace(0, len(rows) - 1, min(AGAIN, len(rows))).round().long()]
-            if not self._load(file, lambda: (self._test(x[few], labels[few]), len(few))):
-                self._anew(ways=len(self.classes))
-                self._say_training(bank.name, len(self.classes))
-                self._train(x[~held], labels[~held], bank.name)
-                self._check_finite(bank.name)
-                self.accuracy = self._test(x[held], labels[held])
-                self._save(file)
+            with self._alone(file, bank.name):
+                if not self._load(file, lambda: (self._test(x[few], labels[few]), len(few))):
+                    self._anew(ways=len(self.classes))
+                    self._say_training(bank.name, len(self.classes))
+                    self._train(x[~held], labels[~held], bank.name)
+                    self._check_finite(bank.name)
+                    self.accuracy = self._test(x[held], labels[held])
+                    self._save(file)
         self.model.eval().requires_grad_(False)
         log.info("judge of %s: %.2f %% of its test images recognised", bank.name, self.accuracy)
         return self
@@ -140,6 +143,12 @@ class Judge:
         if self.device.type == "cpu" or of_cpu.exists():
             return of_cpu
         return self.cache / f"judge-{name}-{self.device.type}.pt"
+
+    def _alone(self, file: Path, name: str) -> AbstractContextManager[None]:
+        """Keep other processes from training the same judge; none is kept from reading it."""
+        if file.exists():
+            return nullcontext()
+        return locked(file, lambda: self.say(f"waits for the judge of {name}, which another process trains"))
 
     def _say_training(self, name: str, classes: int) -> None:
         """Say what is going to take a while, since it happens after the training proper."""

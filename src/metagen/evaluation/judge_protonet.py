@@ -103,14 +103,15 @@ class ProtoNetJudge(Judge):
             self.model = self._make(ways=self.ways).to(self.device)
             self.references = self._reference_images(bank, train)
             file = self._file(self._digest(bank, train))
-            if not self._load(file, lambda: self._tested_again(bank)):
-                self._anew(ways=self.ways)
-                self._say_training(bank.name, len(train))
-                self._learn(sampler)
-                self._check_finite(bank.name)
-                self.model.eval()
-                self.accuracy = self._few_shot_accuracy(bank, self.classes, _TEST_EPISODES)
-                self._save(file)
+            with self._alone(file, bank.name):
+                if not self._load(file, lambda: self._tested_again(bank)):
+                    self._anew(ways=self.ways)
+                    self._say_training(bank.name, len(train))
+                    self._learn(sampler)
+                    self._check_finite(bank.name)
+                    self.model.eval()
+                    self.accuracy = self._few_shot_accuracy(bank, self.classes, _TEST_EPISODES)
+                    self._save(file)
         self.model.eval().requires_grad_(False)
         log.info("prototypical judge of %s: %.2f %% of new classes recognised", bank.name, self.accuracy)
         return self
