@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metagen.functional.vectorize import gradient, loop, tree_map, vmap
+from metagen.functional.vectorize import gradient, loop, quickest, tree_map, vmap
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, Y = (torch.randn(3, 4, dtype=torch.float64, generator=GENERATOR) for _ in range(2))
@@ -39,3 +39,11 @@ def test_the_gradient_inside_vmap_without_a_graph(loss):
     want = [torch.func.grad(loss)(tree_map(lambda leaf, i=i: leaf[i], at), X[i]) for i in range(len(X))]
     for name in at:
         torch.testing.assert_close(got[name], torch.stack([task[name] for task in want]))
+
+
+def test_one_task_alone_goes_through_the_loop_and_several_through_vmap():
+    def told(x):
+        return x.new_tensor(float(torch._C._functorch.is_batchedtensor(x)))
+
+    assert quickest(told)(torch.zeros(1, 2)).tolist() == [0.0]
+    assert quickest(told)(torch.zeros(2, 2)).tolist() == [1.0, 1.0]

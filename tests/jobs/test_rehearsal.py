@@ -42,11 +42,18 @@ class Counting(nn.Module):
         return x
 
 
-def tried(body, learner="maml", vectorize="loop"):
+class Choosing(nn.Module):
+    """What it does depends on numbers, of which vmap knows no single one."""
+
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def tried(body, learner="maml", vectorize="loop", **task):
     experiment = Experiment(
         Net(body), learner_of(learner), torch.optim.Adam, lambda optimizer: None, vectorize, classes=3
     )
-    rehearse(experiment, TASK, (1, 8, 8))
+    rehearse(experiment, TASK | task, (1, 8, 8))
 
 
 @pytest.mark.parametrize("vectorize", ["loop", "vmap", "auto"])
@@ -72,3 +79,10 @@ def test_what_tasks_would_share_is_refused_in_one_line(body, says, vectorize):
 @pytest.mark.parametrize("learner", ["maml", "scratch_adam", "imaml", "multitask"])
 def test_norms_of_one_image_pass(learner):
     tried(nn.Sequential(nn.LayerNorm(8), nn.GroupNorm(1, 1), nn.InstanceNorm2d(1, affine=True)), learner)
+
+
+def test_several_tasks_at_a_time_are_tried_as_such_and_one_as_it_comes():
+    tried(Choosing(), vectorize="auto", batch=1, eval_batch=1)
+    for several in ({"batch": 2, "eval_batch": 1}, {"batch": 1, "eval_batch": 2}):
+        with pytest.raises(UsageError, match="a first step on 1 x 8 x 8 images fails"):
+            tried(Choosing(), vectorize="auto", **several)

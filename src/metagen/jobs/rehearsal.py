@@ -9,7 +9,7 @@ from torch import Tensor
 from metagen.core.episode import Episode, Shots
 from metagen.errors import MetagenError, UsageError
 from metagen.functional import rng
-from metagen.functional.vectorize import Vectorizer, loop
+from metagen.functional.vectorize import Vectorizer, loop, quickest, vmap
 from metagen.training.module import Experiment
 
 WAYS = 2
@@ -29,6 +29,8 @@ def rehearse(experiment: Experiment, task: Mapping[str, Any], image: tuple[int, 
     """
     episode = _episode(task, image)
     experiment.learner.steps = min(experiment.learner.steps, 1)
+    if experiment.over is quickest and max(task.get("batch", 1), task.get("eval_batch", 1)) > 1:
+        experiment.over = vmap  # as with several tasks, of which there is one here
     try:
         with torch.random.fork_rng(devices=[]):
             _check_pure(experiment, episode)

@@ -19,7 +19,7 @@ from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
 from metagen.functional.chunked import Plan, mean_over, plan, width
-from metagen.functional.vectorize import backend, flatten, tasks_of, tree_map
+from metagen.functional.vectorize import backend, flatten, quickest, tasks_of, tree_map, vmap
 from metagen.training.plateau import NEVER
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class Experiment(L.LightningModule):
         learner: gives the adaptation; is bound to the model here.
         optimizer: makes the meta-optimizer from the parameters.
         scheduler: makes a learning-rate schedule, stepped every training step, from the optimizer.
-        vectorize: backend over tasks, see :mod:`metagen.functional.vectorize`. ``"auto"`` is ``vmap`` over
-            chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`.
+        vectorize: backend over tasks, see :mod:`metagen.functional.vectorize`. ``"auto"`` is ``quickest``
+            over chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`.
         classes: number of (pseudo-)classes in meta-training.
         chunk: tasks at a time, ``None`` to choose it.
         workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
@@ -68,7 +68,7 @@ class Experiment(L.LightningModule):
         self.objective = Objective(model)
         learner.bind(self.objective, classes)
         self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
-        self.over = backend("vmap" if vectorize == "auto" else vectorize)
+        self.over = quickest if vectorize == "auto" else backend(vectorize)
         if autocast in ("query", "all") and learner.lowers == "none":
             raise MetagenError(
                 f"autocast={autocast}: {learner.describe()} cannot tell what may run in low precision; "
@@ -113,7 +113,7 @@ class Experiment(L.LightningModule):
             return self.objective.loss({**params, **seen}, episode.query)
 
         # As in training: a loss with a gradient inside refuses to be measured without tasks.
-        largest, steps = width(lambda: self.over(loss)(first)), self.learner.steps_kept(0)
+        largest, steps = width(lambda: vmap(loss)(first)), self.learner.steps_kept(0)
         if not steps:
             return largest
         with torch.no_grad():
