@@ -38,8 +38,9 @@ class Experiment(L.LightningModule):
         learner: gives the adaptation; is bound to the model here.
         optimizer: makes the meta-optimizer from the parameters.
         scheduler: makes a learning-rate schedule, stepped every training step, from the optimizer.
-        vectorize: backend over tasks, see :mod:`metagen.functional.vectorize`. ``"auto"`` is ``quickest``
-            over chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`.
+        vectorize: backend over tasks, see :mod:`metagen.functional.vectorize`. ``"auto"`` is ``vmap`` over
+            chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`; a task alone whose steps are
+            unrolled is not vectorized.
         classes: number of (pseudo-)classes in meta-training.
         chunk: tasks at a time, ``None`` to choose it.
         workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
@@ -68,7 +69,9 @@ class Experiment(L.LightningModule):
         self.objective = Objective(model)
         learner.bind(self.objective, classes)
         self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
-        self.over = quickest if vectorize == "auto" else backend(vectorize)
+        self.over = backend("vmap" if vectorize == "auto" else vectorize)
+        if vectorize == "auto" and learner.steps_kept(0):
+            self.over = quickest  # the graph of the steps of one task alone takes half the memory
         if autocast in ("query", "all") and learner.lowers == "none":
             raise MetagenError(
                 f"autocast={autocast}: {learner.describe()} cannot tell what may run in low precision; "
