@@ -39,8 +39,8 @@ class Experiment(L.LightningModule):
         optimizer: makes the meta-optimizer from the parameters.
         scheduler: makes a learning-rate schedule, stepped every training step, from the optimizer.
         vectorize: backend over tasks, see :mod:`metagen.functional.vectorize`. ``"auto"`` is ``vmap`` over
-            chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`; a task alone whose steps are
-            unrolled is not vectorized.
+            chunks of tasks, on a CPU in threads, see :mod:`metagen.functional.chunked`; the unrolled steps of
+            one task alone go through ``loop``.
         classes: number of (pseudo-)classes in meta-training.
         chunk: tasks at a time, ``None`` to choose it.
         workers: threads, ``None`` to choose them; both are for ``"auto"`` alone.
