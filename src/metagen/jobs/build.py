@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def start_from(experiment: Experiment, path: str | Path) -> None:
     """Load the weights of a checkpoint as a start: the model's, and the learner's where it is the same.
 
     A table of the training classes, learned rates or a meta-network belong to the learner that was trained;
-    another learner starts with its own initial ones, which is logged.
+    another learner starts with its own initial ones, which is logged. So does what the model learns ``later``.
 
     Raises:
         MetagenError: the file is missing or unreadable, or the model is another one.
@@ -263,7 +264,12 @@ def start_from(experiment: Experiment, path: str | Path) -> None:
     saved = read_checkpoint(path)["state_dict"]
     own = experiment.state_dict()
     fitting = {name: x for name, x in saved.items() if name in own and x.shape == own[name].shape}
-    absent = [name for name in own if name.startswith("model.") and name not in fitting]
+    later = [f"model.{pattern}" for pattern in experiment.model.later]
+    absent = [
+        name
+        for name in own
+        if name.startswith("model.") and name not in fitting and not any(fnmatch(name, p) for p in later)
+    ]
     if absent:
         raise MetagenError(f"{path} holds another model: {absent[0]} differs; use the model.* of its run")
     experiment.load_state_dict(fitting, strict=False)

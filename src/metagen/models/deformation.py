@@ -62,6 +62,7 @@ class Deformed(Generator):
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ("pen.pixels.*",)
     encoder: ClassVar[tuple[str, ...]] = ("see.*",)
+    later: ClassVar[tuple[str, ...]] = ("pen.*",)
     needs_memory = True
     surrogate = True  # z* is held constant
     loss_unit = "sum of the errors of registration, deformation and pen"
@@ -90,7 +91,7 @@ class Deformed(Generator):
         redrawn: bool = True,
         candidates: Turns = 1,
         selection: NonNegativeFloat = 1.0,
-        learn: Literal["flows", "critic"] = "flows",
+        learn: Literal["flows", "pen", "critic"] = "flows",
         relative: bool = False,
     ) -> None:
         """Build the model for images of ``colours`` x ``size`` x ``size``.
@@ -117,15 +118,18 @@ class Deformed(Generator):
             redrawn: whether samples are drawn in another pen; False shows the deformed image.
             candidates: of which the critic chooses a sample; 1: without a critic.
             selection: s, of that choice; 1 corrects the density, more prefers what is like other people's.
-            learn: the flows and the registration, or then the critic alone, which they do not depend on.
+            learn: the flows and the registration; or then the pen alone, given what was learned without one;
+                or then the critic alone, on which none of them depends.
             relative: whether the flows are told where the other support images lie; of use with K > 1.
 
         Raises:
-            MetagenError: an argument is out of its range.
+            MetagenError: an argument is out of its range, or a pen is to learn where there is none.
         """
         super().__init__()
-        if learn not in ("flows", "critic"):
-            raise MetagenError(f"model.learn={learn}: expected flows or critic")
+        if learn not in ("flows", "pen", "critic"):
+            raise MetagenError(f"model.learn={learn}: expected flows, pen or critic")
+        if learn == "pen" and not pen:
+            raise MetagenError("model.learn=pen: there is none; set model.pen=true")
         contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
@@ -151,6 +155,17 @@ class Deformed(Generator):
         a, features = self._given(shots.y.flatten(), rng.fold_in(key, 1), some=True)
         if self.learn == "critic":
             return self._critic_loss(a, b, features, key)
+        with torch.set_grad_enabled(self.learn == "flows" and torch.is_grad_enabled()):
+            z, taught, registration = self._registered(a, b)
+        if self.learn == "pen":
+            return (taught * self._pen_loss(b, self.deform.sharp(z, a), features.detach(), key)).sum()
+        error = self._deformation_loss(z, features, rng.fold_in(key, 2))
+        if self.pen is not None:
+            error = error + self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
+        return registration + (taught * error).sum()
+
+    def _registered(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return deformations z* (B, D) from a to b, their weights, which sum to 1, and the error of the guess."""
         blurred = self.deform.blurred(a), self.deform.blurred(b)
         guess = self.guess(a, b)
         z = self.deform.refine(guess.detach(), *blurred, self.refine_steps, self.refine_rate).detach()
@@ -159,10 +174,7 @@ class Deformed(Generator):
         registration = energy + GUESSED * (guess - z).square().mean(1)
         likeness = 1 - self.deform.gap(z, *levels[-1])
         taught = (likeness > self.least_likeness).to(z) / (likeness > self.least_likeness).sum().clamp(min=1)
-        error = self._deformation_loss(z, features, rng.fold_in(key, 2))
-        if self.pen is not None:
-            error = error + self._pen_loss(b, self.deform.sharp(z, a), features, rng.fold_in(key, 3))
-        return registration.mean() + (taught * error).sum()
+        return z, taught, registration.mean()
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
         """Draw one image for each class index of ``y`` (B,): (B, C, S, S)."""
