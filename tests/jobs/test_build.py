@@ -42,6 +42,21 @@ def test_another_learner_starts_with_the_model_and_keeps_its_own_rest(tmp_path):
     assert all(torch.equal(after[name], value) for name, value in trained.state_dict().items())
 
 
+def test_what_a_model_learns_later_may_be_missing_from_the_start(tmp_path):
+    def deformation(**overrides):
+        small = {"channels": 8, "features": 8, "hidden": 8, "points": 4, "learn": "flows", "pen": False}
+        words = [f"model.{key}={str(value).lower()}" for key, value in {**small, **overrides}.items()]
+        return build_experiment(composed("model=deformation", "learner=in_context", *words), 4)
+
+    trained, fresh = deformation(), deformation(pen=True, learn="pen")
+    drawn = fresh.model.pen.pixels.weight.clone()
+    start_from(fresh, saved(trained, tmp_path / "a.ckpt"))
+    assert torch.equal(fresh.model.pen.pixels.weight, drawn)
+    assert torch.equal(fresh.model.velocity.leave.weight, trained.model.velocity.leave.weight)
+    with pytest.raises(MetagenError, match="another model"):
+        start_from(deformation(pen=True, learn="pen", hidden=16), tmp_path / "a.ckpt")
+
+
 def test_another_model_and_what_is_no_checkpoint_are_refused(tmp_path):
     path = saved(experiment("amortized"), tmp_path / "a.ckpt")
     with pytest.raises(MetagenError, match="another model"):

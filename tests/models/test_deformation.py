@@ -141,6 +141,30 @@ def test_the_critic_learns_alone_and_tells_blank_images():
     assert losses[-1] < 0.3
 
 
+def test_the_pen_learns_alone_on_what_was_learned_without_it():
+    model = tiny(learn="pen", least_likeness=-9.0)
+    objective, shots = Objective(model), crosses(4, 2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for step in range(30):
+        optimizer.zero_grad()
+        loss = objective.loss({"memory": shots.x}, crosses(4, 3, seed=step + 1))
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+    touched = {
+        name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()
+    }
+    assert touched == {"pen"}
+    assert losses[0] == pytest.approx(math.log(2), abs=0.2)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_pen_learns_only_where_there_is_one():
+    with pytest.raises(MetagenError, match=r"model\.learn=pen: there is none; set model\.pen=true"):
+        tiny(learn="pen", pen=False)
+
+
 @pytest.mark.parametrize("learner", [learner_of("in_context")])
 def test_samples_of_many_tasks_are_those_of_one_and_depend_on_the_key_alone(learner):
     model = tiny(colours=3, candidates=2)
