@@ -17,6 +17,7 @@ from metagen.config.trusted import instantiate, resolve
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.errors import MetagenError, UsageError
+from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, no_likelihood
 from metagen.evaluation.likelihood import Likelihood
 from metagen.jobs import memory
 from metagen.jobs.rehearsal import rehearse
@@ -52,6 +53,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
         data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,
         config["checkpoint_every"], config["max_skips"], advice(config),
         config.get("curves", "all"),  # so it was before there was a choice
+        config.get("importance_samples", IMPORTANCE_SAMPLES),
     )  # fmt: skip
     setup.check()
     return setup
@@ -221,12 +223,10 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
         MetagenError: the first one, which sweeps and comparisons go by, says nothing.
     """
     for name, metric in metrics.items():
-        for needed, kind in (("samples", "generate"), ("logits", "classify")):
-            if getattr(metric, f"needs_{needed}") and model.kind != kind:
-                raise UsageError(
-                    f"metric {name} needs {needed}, which a task={model.kind} does not give: leave it out of "
-                    f"metric=[...]"
-                )
+        if metric.needs_samples and model.kind != "generate":
+            raise UsageError(_unmet(name, "samples", f"which a task={model.kind} does not give"))
+        if metric.needs_logits and model.kind != "classify" and (reason := _no_logits(model)):
+            raise UsageError(_unmet(name, "logits", reason))
     unfit = {name: reason for name, metric in metrics.items() if (reason := metric.unfit(model))}
     if unfit and next(iter(metrics)) in unfit:
         name = next(iter(metrics))
@@ -234,6 +234,18 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
     for name, reason in unfit.items():
         log.warning("metric %s is left out: %s", name, reason)
     return {name: metric for name, metric in metrics.items() if name not in unfit}
+
+
+def _no_logits(model: Any) -> str | None:
+    """Return why a model that is no classifier has no logits; None for a generator with a likelihood."""
+    if model.kind == "generate":
+        lacking = no_likelihood(model)
+        return lacking and f"but {lacking}"
+    return f"which a task={model.kind} does not give"
+
+
+def _unmet(name: str, needed: str, why: str) -> str:
+    return f"metric {name} needs {needed}, {why}; or leave it out of metric=[...]"
 
 
 def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
