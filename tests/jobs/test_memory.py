@@ -162,9 +162,9 @@ def test_memory_of_a_generator_that_classifies_does_not_grow_with_the_query_imag
         with Held() as held, torch.no_grad():
             phi = learner.adapt(objective, objective.params(), support)
             class_logits(objective, phi, query, most=4 * 3 * 64)
-        return held.peak
+        return held.peak - query.x.untyped_storage().nbytes()  # of which the counter sees a view
 
-    assert measured(160) < 1.2 * measured(10)
+    assert measured(40) < 1.1 * measured(10)
 
 
 @pytest.mark.parametrize("name", ["meta_sgd", "reptile", "multitask"])
