@@ -223,10 +223,7 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
         MetagenError: the first one, which sweeps and comparisons go by, says nothing.
     """
     for name, metric in metrics.items():
-        if metric.needs_samples and model.kind != "generate":
-            raise UsageError(_unmet(name, "samples", f"which a task={model.kind} does not give"))
-        if metric.needs_logits and model.kind != "classify" and (reason := _no_logits(model)):
-            raise UsageError(_unmet(name, "logits", reason))
+        _check_needs(name, metric, model)
     unfit = {name: reason for name, metric in metrics.items() if (reason := metric.unfit(model))}
     if unfit and next(iter(metrics)) in unfit:
         name = next(iter(metrics))
@@ -236,16 +233,20 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
     return {name: metric for name, metric in metrics.items() if name not in unfit}
 
 
-def _no_logits(model: Any) -> str | None:
-    """Return why a model that is no classifier has no logits; None for a generator with a likelihood."""
-    if model.kind == "generate":
-        lacking = no_likelihood(model)
-        return lacking and f"but {lacking}"
-    return f"which a task={model.kind} does not give"
+def _check_needs(name: str, metric: Metric, model: Any) -> None:
+    """Refuse a metric of samples or logits that ``model`` does not give.
 
-
-def _unmet(name: str, needed: str, why: str) -> str:
-    return f"metric {name} needs {needed}, {why}; or leave it out of metric=[...]"
+    Raises:
+        UsageError: it gives none.
+    """
+    for needed, kinds in (("samples", ("generate",)), ("logits", ("classify", "generate"))):
+        if getattr(metric, f"needs_{needed}") and model.kind not in kinds:
+            raise UsageError(
+                f"metric {name} needs {needed}, which a task={model.kind} does not give: leave it out of "
+                f"metric=[...]"
+            )
+    if metric.needs_logits and model.kind == "generate" and (reason := no_likelihood(model)):
+        raise UsageError(f"metric {name} needs logits, but {reason}; or leave it out of metric=[...]")
 
 
 def load_checkpoint(experiment: Experiment, path: str | Path) -> int:

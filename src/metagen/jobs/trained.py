@@ -14,7 +14,7 @@ from metagen.config.schema import check
 from metagen.core.episode import Params, Shots
 from metagen.data.form import Form
 from metagen.errors import MetagenError
-from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, class_logits, no_likelihood
+from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, class_logits
 from metagen.functional import rng
 from metagen.functional.device import device_of
 from metagen.jobs.build import build_experiment, load_checkpoint
@@ -183,8 +183,6 @@ class Trained:
         """
         support = images if isinstance(images, Shots) else self.shots(images, seed)
         target = self.shots(queries, seed + 1)
-        if self.kind == "generate" and (reason := no_likelihood(self.objective.model)):
-            raise MetagenError(f"{self.folder}: {reason}")
         phi = self.adapt(support)
         if self.kind == "generate":
             samples = self.config.get("importance_samples", IMPORTANCE_SAMPLES)
