@@ -9,6 +9,7 @@ from data_samples import toy_bank
 from scipy.stats import chisquare
 
 from metagen.data import pixels
+from metagen.data.bank import Bank
 from metagen.data.sampler import EpisodeSampler
 from metagen.errors import MetagenError
 
@@ -237,3 +238,40 @@ def test_what_an_episode_lacks_is_named_by_the_key_of_its_stage(stage):
         EpisodeSampler(bank, names, 2, 5, 100_000, 0, stage)
     with pytest.raises(MetagenError, match=rf"needs {of}ways=3 classes but has 2: lower {of}ways or name"):
         EpisodeSampler(bank, names, 3, 1, 1, 0, stage)
+
+
+def grouped(counts=(3, 5, 2, 4), each=6):
+    """A bank of alphabets with so many characters, image j of each being the j-th drawer's."""
+    names = tuple(f"alphabet{a}/character{c}" for a, count in enumerate(counts) for c in range(count))
+    labels = torch.arange(len(names)).repeat_interleave(each)
+    images = torch.arange(len(labels), dtype=torch.uint8).reshape(-1, 1, 1).expand(-1, 4, 4).contiguous()
+    return Bank("alphabets", images, labels, names, torch.zeros(len(labels), dtype=torch.bool))
+
+
+def test_an_episode_of_one_group_takes_the_groups_that_are_large_enough_in_turn():
+    s = sampler(grouped(), ways=3, one_group=True, stage="test", shots=1, queries=1)
+    drawn = s.draw(torch.arange(600))
+    assert_disjoint(s, drawn)
+    groups = torch.tensor([int(name[8]) for name in s.names])[drawn.classes]
+    assert (groups == groups[:, :1]).all()
+    assert torch.bincount(groups[:, 0], minlength=4).tolist() == [200, 200, 0, 200], "one has two characters"
+    first = drawn.classes[groups[:, 0] == 1, 0]
+    assert chisquare(torch.bincount(first, minlength=14)[3:8]).pvalue > 1e-3
+    again = s.draw(torch.tensor([77]))
+    assert torch.equal(again.classes[0], drawn.classes[77]), "an episode depends on its number alone"
+
+
+def test_groups_that_are_all_too_small_are_refused():
+    with pytest.raises(MetagenError, match=r"task\.test_ways=6 classes of one group.*one_group_eval=false"):
+        sampler(grouped(), ways=6, one_group=True, stage="test")
+
+
+def test_one_drawer_means_the_same_places_for_all_classes_and_others_for_the_queries():
+    s = sampler(grouped(), ways=3, shots=1, queries=2, one_drawer=True)
+    drawn = s.draw(torch.arange(300))
+    assert_disjoint(s, drawn)
+    places = torch.cat([drawn.support, drawn.query], -1) % 6
+    assert (places == places[:, :1]).all()
+    assert chisquare(torch.bincount(places[:, 0, 0], minlength=6)).pvalue > 1e-3
+    usual = sampler(grouped(), ways=3, shots=1, queries=2).draw(torch.arange(300))
+    assert not (usual.support % 6 == usual.support[:, :1] % 6).all()

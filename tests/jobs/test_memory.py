@@ -10,7 +10,9 @@ from test_resume import config_for
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from metagen.core.episode import Shots
 from metagen.evaluation.evaluation import Evaluation
+from metagen.evaluation.generative_classifier import class_logits
 from metagen.functional.vectorize import loop, vmap
 from metagen.jobs import train
 from metagen.metrics.cross_entropy import CrossEntropy
@@ -147,6 +149,22 @@ def test_evaluation_builds_no_graph_over_its_steps(name):
         return held.peak
 
     assert measured(7) <= 1.02 * measured(2)
+
+
+def test_memory_of_a_generator_that_classifies_does_not_grow_with_the_query_images():
+    """Each of them is judged in every class, so many of them at a time."""
+    _, learner, objective = build_pair("pixel_transformer", "in_context", images=(1, 8))
+
+    def measured(queries):
+        episode = random_episodes(tasks=1, shots=1, queries=queries, size=8)
+        support, query = (Shots(*(leaf[0] for leaf in part)) for part in episode[:2])
+        gc.collect()
+        with Held() as held, torch.no_grad():
+            phi = learner.adapt(objective, objective.params(), support)
+            class_logits(objective, phi, query, most=4 * 3 * 64)
+        return held.peak - query.x.untyped_storage().nbytes()  # of which the counter sees a view
+
+    assert measured(40) < 1.1 * measured(10)
 
 
 @pytest.mark.parametrize("name", ["meta_sgd", "reptile", "multitask"])

@@ -14,6 +14,7 @@ VALUES: dict[str, Any] = {
     "seed": Seed,
     "samples": PositiveInt,
     "curves": Literal["last", "cheap", "all"],
+    "importance_samples": PositiveInt,
     "vectorize": Literal["auto", "loop", "vmap"],
     "chunk": PositiveInt | None,
     "workers": Annotated[int, Ge(1), Le(1024)] | None,

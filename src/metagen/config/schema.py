@@ -23,7 +23,7 @@ from metagen.ranges import fits as in_range
 PARTIAL = ("optimizer", "scheduler")
 """Nodes that are completed where their objects are known."""
 INT64 = 2**63
-SINCE = ("autocast", "curves")
+SINCE = ("autocast", "curves", "importance_samples")
 """Keys that runs of earlier versions do not have."""
 
 

@@ -21,7 +21,8 @@ class Outcome(NamedTuple):
     judge:   maps images (B, C, H, W) to logits (B, classes of the data set); one with ``features(x)``
              also to features (B, F), which metrics between sets of images compare.
     samples: (N, M, C, H, W) new images in [0, 1], M of each class (generators).
-    logits:  (N * Q, N) of the query images (classifiers), normalised as in training.
+    logits:  (N * Q, N) of the query images: a classifier's, normalised as in training, or log p(x | class)
+             of a generator (:mod:`metagen.evaluation.generative_classifier`).
     inductive, transductive: the same, normalised by the support's statistics, or with each other.
     others: real images of the classes that are not tested, (R, A, C, H, W) to learn from and
              (R, B, C, H, W) to test on.

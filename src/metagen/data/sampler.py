@@ -42,6 +42,34 @@ class EpisodeIndices(NamedTuple):
     noise: Tensor
 
 
+class _Groups:
+    """The groups of classes that an episode may be of; without ``several`` all classes are one group.
+
+    Args:
+        names: of the pseudo-classes; a group is what is before the last ``/``.
+        ways: N; smaller groups are left out.
+        several: whether the groups are kept apart.
+    """
+
+    def __init__(self, names: Sequence[str], ways: int, several: bool) -> None:
+        members: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            members.setdefault(name.rpartition("/")[0] if several else "", []).append(index)
+        large = [group for group in members.values() if len(group) >= ways]
+        self._counts = torch.tensor([len(group) for group in large], dtype=torch.int64)
+        self._starts = self._counts.cumsum(0) - self._counts
+        self._order = torch.tensor([index for group in large for index in group], dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def draw(self, key: Tensor, indices: Tensor, ways: int) -> Tensor:
+        """Draw N distinct classes for each of the episodes numbered ``indices`` (T,): (T, N)."""
+        group = indices % len(self)
+        picks = distinct(key, self._counts[group], ways)
+        return self._order[self._starts[group].unsqueeze(-1) + picks]
+
+
 class EpisodeSampler:
     """Draws N-way episodes with K support and Q query images of each class.
 
@@ -60,6 +88,11 @@ class EpisodeSampler:
         images: which images: all, the bank's held ones, or the others (``published_train``).
         binarize: ``"threshold"``, ``"bernoulli"`` or None.
         augment: random changes of the images, in this order, before they are binarized.
+        one_group: whether the classes of an episode are of one group, such as an alphabet: the part of a name
+            before its last ``/``. Episode i takes the (i mod G)-th of the G groups with N classes or more.
+        one_drawer: whether the classes of an episode share the places of their images in the bank, which
+            in Omniglot are the people who drew them: each support image is by one drawer for all classes,
+            each query image by another.
 
     Attributes:
         class_ids: (P,) bank label of each pseudo-class.
@@ -84,6 +117,8 @@ class EpisodeSampler:
         images: Images = "all",
         binarize: str | None = None,
         augment: Sequence[Augmentation] = (),
+        one_group: bool = False,
+        one_drawer: bool = False,
     ) -> None:
         if stage not in STAGES:
             raise MetagenError(f"stage is '{stage}': expected {', '.join(STAGES)}{nearest(stage, STAGES)}")
@@ -95,6 +130,7 @@ class EpisodeSampler:
         self.bank, self.seed, self.stage = bank, seed, stage
         self.ways, self.shots, self.queries = ways, shots, queries
         self.dilation, self.binarize, self.augment = dilation, binarize, tuple(augment)
+        self.one_drawer = one_drawer
         self.key = rng.key(seed, STAGES[stage])
 
         label_of = {name: label for label, name in enumerate(bank.names)}
@@ -110,6 +146,13 @@ class EpisodeSampler:
         self._starts = (counts.cumsum(0) - counts)[self.class_ids]
         self._counts = counts[self.class_ids]
         self._check(images)
+        self._groups = _Groups(self.names, ways, one_group)
+        if not len(self._groups):
+            raise MetagenError(
+                f"the {stage} stage on {bank.name} needs {self._keys('ways')}={ways} classes of one group, "
+                f"such as an alphabet, but no group has as many: lower {self._keys('ways')}, or set "
+                f"task.one_group_eval=false"
+            )
         self._turned: TurnedImages = turned_images(bank.images, symmetries)
         self._there: dict[torch.device, EpisodeSampler] = {}
 
@@ -146,13 +189,20 @@ class EpisodeSampler:
         # One call for many keys: a batch of draws costs its number of operations, not their size.
         words = torch.tensor([_CLASSES, _IMAGES, _SUPPORT, _QUERY])
         of_classes, of_images, *noise = rng.fold_in(key.unsqueeze(-1), words).unbind(-1)
-        classes = distinct(of_classes, torch.tensor(len(self)), self.ways)
-        keys = rng.fold_in(of_images.unsqueeze(-1), torch.arange(self.ways))
-        picks = distinct(keys, self._counts[classes], self.shots + self.queries)
+        classes = self._groups.draw(of_classes, indices, self.ways)
+        picks = self._places(of_images, self._counts[classes])
         rows = self._rows[self._starts[classes].unsqueeze(-1) + picks]
         return EpisodeIndices(
             classes, rows[..., : self.shots], rows[..., self.shots :], key, torch.stack(noise, -1)
         )
+
+    def _places(self, key: Tensor, counts: Tensor) -> Tensor:
+        """Draw the places of K + Q images among those of each class: (T, N, K + Q)."""
+        together = self.shots + self.queries
+        if self.one_drawer:
+            shared = distinct(key, counts.amin(-1), together)
+            return shared.unsqueeze(1).expand(-1, self.ways, -1)
+        return distinct(rng.fold_in(key.unsqueeze(-1), torch.arange(self.ways)), counts, together)
 
     def on(self, device: torch.device) -> "EpisodeSampler":
         """Return a sampler whose :meth:`gather` works on ``device``, where the bank's images are put once."""

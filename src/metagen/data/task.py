@@ -43,6 +43,9 @@ class FewShot:
         train_count: how many of the training classes there are; None means all. They are the first of one
             random order that belongs to the run's seed, so that those of a smaller count are among them.
         symmetries, symmetries_eval: rotations and reflections as classes of their own.
+        one_group_eval: whether the classes of a validation or test episode are of one group, such as an
+            alphabet (:class:`metagen.data.sampler.EpisodeSampler`).
+        one_drawer_eval: whether the i-th image is by the same drawer for all classes of such an episode.
         dilation: probability that the strokes of a training episode are thickened.
         binarize: ``"threshold"``, ``"bernoulli"`` or None.
         augment: random changes of the training images (:mod:`metagen.data.augment`).
@@ -79,6 +82,8 @@ class FewShot:
         train_count: PositiveInt | None = None,
         symmetries: bool = True,
         symmetries_eval: bool = False,
+        one_group_eval: bool = False,
+        one_drawer_eval: bool = False,
         dilation: Probability = 0.0,
         binarize: Literal["threshold", "bernoulli"] | None = None,
         augment: Sequence[Augmentation] = (),
@@ -93,6 +98,7 @@ class FewShot:
         self.train_classes, self.val_classes, self.test_classes = train_classes, val_classes, test_classes
         self.train_count = train_count
         self.symmetries, self.symmetries_eval = symmetries, symmetries_eval
+        self.one_group_eval, self.one_drawer_eval = one_group_eval, one_drawer_eval
         self.dilation, self.binarize, self.augment = dilation, binarize, augment
         self.eval_seed = eval_seed
 
@@ -168,6 +174,7 @@ class FewShot:
         return EpisodeSampler(
             bank, split.train, self.ways, self.shots, self.queries, self.eval_seed, "val",
             images="held", binarize=self.binarize,
+            one_group=self.one_group_eval, one_drawer=self.one_drawer_eval,
         )  # fmt: skip
 
     def _judge(
@@ -177,6 +184,7 @@ class FewShot:
         return EpisodeSampler(
             bank, classes, ways, shots, queries, self.eval_seed, stage,
             self.symmetries_eval, 0.0, images, self.binarize,
+            one_group=self.one_group_eval, one_drawer=self.one_drawer_eval,
         )  # fmt: skip
 
 

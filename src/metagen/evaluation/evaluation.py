@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from metagen.core.episode import Episode, Params
+from metagen.core.episode import Episode, Params, Shots
 from metagen.core.metric import Metric, Outcome, PooledMetric
 from metagen.core.objective import Objective
+from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, class_logits
 from metagen.evaluation.likelihood import Likelihood
 from metagen.functional import rng
 from metagen.functional.flops import adaptation_flops
@@ -50,6 +51,7 @@ class Evaluation:
         others: real images of the classes that are not tested, to learn from and to test on.
         likelihood: what else is measured, over the number of context images.
         curves: what is measured after fewer steps, too: all metrics, the cheap ones, or (``last``) none.
+        importance_samples: of the images that a generator classifies, where its likelihood is a bound.
 
     Attributes:
         values: step -> metric measured there -> its value in every episode.
@@ -65,10 +67,11 @@ class Evaluation:
         likelihood: Likelihood | None = None,
         others: tuple[Tensor, Tensor] | None = None,
         curves: Curves = "cheap",
+        importance_samples: int = IMPORTANCE_SAMPLES,
     ) -> None:
         self.metrics, self.labels, self.judge = dict(metrics), labels, judge
         self.samples, self.steps, self.likelihood = samples, steps, likelihood
-        self.others = others
+        self.others, self.importance_samples = others, importance_samples
         self.values: dict[int, dict[str, list[float]]] = {
             step: {name: [] for name, one in metrics.items() if step == steps or not _at_the_end(one, curves)}
             for step in ([steps] if curves == "last" else budgets(steps))
@@ -111,6 +114,8 @@ class Evaluation:
         if objective.model.kind == "classify":
             inductive, transductive = _logits(call, objective, batch)
             logits = transductive if objective.model.transductive else inductive
+        elif any(self.metrics[name].needs_logits for name in self.values[step]):
+            logits = inductive = transductive = self._by_likelihood(objective, theta, phi, batch.query)
         labels = self.labels.to(batch.classes.device)[batch.classes]
         for t in range(batch.classes.shape[0]):
             support, query, _ = (_take(part, t) for part in batch)
@@ -148,6 +153,16 @@ class Evaluation:
         y = torch.arange(ways, device=batch.classes.device).repeat_interleave(self.samples)
         drawn = call("sample", y.expand(tasks, -1), rng.fold_in(batch.query.key, 1))
         return drawn.unflatten(1, (ways, self.samples))
+
+    def _by_likelihood(self, objective: Objective, theta: Params, phi: Params, query: Shots) -> Tensor:
+        """Return the logits of a generator, (T, N Q, N), one task after the other for the sake of memory."""
+        samples = self.importance_samples
+        return torch.stack(
+            [
+                class_logits(objective, theta | {n: x[t] for n, x in phi.items()}, _take(query, t), samples)
+                for t in range(query.x.shape[0])
+            ]
+        )
 
     def __len__(self) -> int:
         """Return the number of episodes measured so far."""

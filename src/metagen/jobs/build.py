@@ -18,6 +18,7 @@ from metagen.config.trusted import instantiate, resolve
 from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.errors import MetagenError, UsageError
+from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, no_likelihood
 from metagen.evaluation.likelihood import Likelihood
 from metagen.jobs import memory
 from metagen.jobs.rehearsal import rehearse
@@ -53,6 +54,7 @@ def build(cfg: Mapping[str, Any]) -> Setup:
         data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,
         config["checkpoint_every"], config["max_skips"], advice(config),
         config.get("curves", "all"),  # so it was before there was a choice
+        config.get("importance_samples", IMPORTANCE_SAMPLES),
     )  # fmt: skip
     setup.check()
     return setup
@@ -222,12 +224,7 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
         MetagenError: the first one, which sweeps and comparisons go by, says nothing.
     """
     for name, metric in metrics.items():
-        for needed, kind in (("samples", "generate"), ("logits", "classify")):
-            if getattr(metric, f"needs_{needed}") and model.kind != kind:
-                raise UsageError(
-                    f"metric {name} needs {needed}, which a task={model.kind} does not give: leave it out of "
-                    f"metric=[...]"
-                )
+        _check_needs(name, metric, model)
     unfit = {name: reason for name, metric in metrics.items() if (reason := metric.unfit(model))}
     if unfit and next(iter(metrics)) in unfit:
         name = next(iter(metrics))
@@ -235,6 +232,22 @@ def _fitting(metrics: dict[str, Metric], model: Any) -> dict[str, Metric]:
     for name, reason in unfit.items():
         log.warning("metric %s is left out: %s", name, reason)
     return {name: metric for name, metric in metrics.items() if name not in unfit}
+
+
+def _check_needs(name: str, metric: Metric, model: Any) -> None:
+    """Refuse a metric of samples or logits that ``model`` does not give.
+
+    Raises:
+        UsageError: it gives none.
+    """
+    for needed, kinds in (("samples", ("generate",)), ("logits", ("classify", "generate"))):
+        if getattr(metric, f"needs_{needed}") and model.kind not in kinds:
+            raise UsageError(
+                f"metric {name} needs {needed}, which a task={model.kind} does not give: leave it out of "
+                f"metric=[...]"
+            )
+    if metric.needs_logits and model.kind == "generate" and (reason := no_likelihood(model)):
+        raise UsageError(f"metric {name} needs logits, but {reason}; or leave it out of metric=[...]")
 
 
 def load_checkpoint(experiment: Experiment, path: str | Path) -> int:

@@ -118,15 +118,19 @@ def _write_samples(setup: Setup, evaluation: Evaluation, folder: Path) -> None:
     names = setup.data.test_bank.names
     classes = [names[int(label)] for label in shown.labels]
     support = to_uint8(shown.support)
+    kept: dict[str, Any] = {"support": support, "classes": classes}
     if shown.samples is not None:
-        samples = to_uint8(shown.samples)
-        write_npz(folder / "samples.npz", support=support, samples=samples, classes=classes)
-        samples_grid(support, samples, classes, folder / "samples.png")
-    elif shown.logits is not None:
+        kept["samples"] = to_uint8(shown.samples)
+        samples_grid(support, kept["samples"], classes, folder / "samples.png")
+    if shown.logits is not None:
         query, predicted = _by_class(shown.query, shown.y, shown.logits.argmax(-1))
-        support = support if len(support) == len(query) else query[:, :0]
-        write_npz(folder / "samples.npz", support=support, query=query, predicted=predicted, classes=classes)
-        predictions_grid(support, query, predicted, classes, folder / "samples.png")
+        if len(support) != len(query):
+            support = kept["support"] = query[:, :0]
+        kept |= {"query": query, "predicted": predicted}
+        name = "samples" if shown.samples is None else "predictions"
+        predictions_grid(support, query, predicted, classes, folder / f"{name}.png")
+    if len(kept) > 2:
+        write_npz(folder / "samples.npz", **kept)
 
 
 def _by_class(images: Tensor, y: Tensor, predicted: Tensor) -> tuple[Any, Any]:

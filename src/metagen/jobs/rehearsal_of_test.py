@@ -79,7 +79,7 @@ def _outcome(judge: Any, task: Mapping[str, Any], samples: int) -> Outcome:
     queries = task.get("test_queries") or task.get("queries") or 2
     generates = task.get("kind") == "generate"
     support, query = _shots(0, ways, shots), _shots(1, ways, queries)
-    logits = None if generates else rng.normal(rng.key(3), (ways * query.x.shape[1], ways))
+    logits = rng.normal(rng.key(3), (ways * query.x.shape[1], ways))
     drawn = _shots(4, ways, samples).x if generates else None
     made_up = MadeUp(judge, SIDE * SIDE)
     return Outcome(

@@ -12,6 +12,7 @@ from metagen.core.metric import Metric
 from metagen.data.datamodule import EpisodeData
 from metagen.data.untested_classes import untested_classes
 from metagen.evaluation.evaluation import Curves, Evaluation
+from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES
 from metagen.evaluation.likelihood import Likelihood
 from metagen.training.checkpoints import Keeper
 from metagen.training.divergence import Divergence
@@ -36,6 +37,7 @@ class Setup:
     samples:    generated images a class at test.
     curves:     which metrics are measured after fewer test steps, too: all, those that are cheap, or
                 (``last``) none.
+    importance_samples: of the images that a generator classifies, where its likelihood is a bound.
     trainers:   makes Lightning's trainers.
     start:      the checkpoint file that a training starts from, or None.
     every:      seconds between two checkpoints at most.
@@ -55,6 +57,7 @@ class Setup:
     patience: int = 10
     advice: str = ""
     curves: Curves = "cheap"
+    importance_samples: int = IMPORTANCE_SAMPLES
 
     def samples_shown(self) -> list[SampleImages]:
         """Return the callback that shows samples beside the curves, of a generator with a validation."""
@@ -84,6 +87,7 @@ class Setup:
             self.likelihood,
             self._others(),
             self.curves,
+            self.importance_samples,
         )
 
     def check(self) -> None:

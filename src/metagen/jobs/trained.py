@@ -14,6 +14,7 @@ from metagen.config.schema import check
 from metagen.core.episode import Params, Shots
 from metagen.data.form import Form
 from metagen.errors import MetagenError
+from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, class_logits
 from metagen.functional import rng
 from metagen.functional.device import device_of
 from metagen.jobs.build import build_experiment, load_checkpoint
@@ -174,16 +175,22 @@ class Trained:
     def classify(self, images: Images | Shots, queries: Images, seed: int = 0) -> Tensor:
         """Return p(class | query) for each query image, (N, Q, N), after adapting to the support ``images``.
 
+        A generator whose likelihood is known classifies by Bayes' rule
+        (:func:`metagen.evaluation.generative_classifier.class_logits`).
+
         Raises:
-            MetagenError: the run of a generator.
+            MetagenError: the run of a generator that has no likelihood.
         """
-        if self.kind != "classify":
-            raise MetagenError(f"{self.folder} is no classifier's run (its task is {self.kind})")
         support = images if isinstance(images, Shots) else self.shots(images, seed)
-        target = self.shots(queries, seed + 1).x
-        given = support.x.flatten(0, 1)
-        logits = self.objective.call("logits", self.adapt(support), target.flatten(0, 1), given)
-        return logits.softmax(-1).unflatten(0, target.shape[:2])
+        target = self.shots(queries, seed + 1)
+        phi = self.adapt(support)
+        if self.kind == "generate":
+            samples = self.config.get("importance_samples", IMPORTANCE_SAMPLES)
+            logits = class_logits(self.objective, phi, target, samples)
+        else:
+            given = support.x.flatten(0, 1)
+            logits = self.objective.call("logits", phi, target.x.flatten(0, 1), given)
+        return logits.softmax(-1).unflatten(0, target.x.shape[:2])
 
     def optimizer(self, params: Any, lr: float = 1.0) -> torch.optim.Optimizer:
         """Return the learner's update rule as an optimizer of torch, for any network.

@@ -1,4 +1,4 @@
-"""Share of query images that the adapted classifier gets right."""
+"""Share of query images that the adapted model takes for their class."""
 
 from torch import Tensor
 
@@ -6,7 +6,11 @@ from metagen.core.metric import Metric, Outcome
 
 
 class Accuracy(Metric):
-    """100 * mean_b [argmax_n logits_bn == y_b] over the N * Q query images, in %; 100 / N is blind."""
+    """100 * mean_b [argmax_n logits_bn == y_b] over the N * Q query images, in %; 100 / N is blind.
+
+    A generator classifies by Bayes' rule: logits_bn = log p(x_b | support images of class n), which takes N
+    likelihoods an image (:func:`metagen.evaluation.generative_classifier.class_logits`).
+    """
 
     name = "accuracy"
     unit = "%"

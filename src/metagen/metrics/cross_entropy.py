@@ -1,5 +1,6 @@
-"""The cross-entropy of unseen labels under the adapted classifier."""
+"""The cross-entropy of unseen labels under the adapted model."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from metagen.core.metric import Metric, Outcome
@@ -11,7 +12,9 @@ class CrossEntropy(Metric):
     name = "cross_entropy"
     unit = "nats"
     better = "lower"
+    needs_logits = True
 
     def measure(self, outcome: Outcome) -> Tensor:
-        """Return the query loss."""
-        return outcome.loss
+        """Take the logits (N * Q, N) of the query's labels (N, Q)."""
+        assert outcome.logits is not None
+        return F.cross_entropy(outcome.logits, outcome.query.y.flatten())

@@ -34,7 +34,8 @@ SIGNS = (".hydra/config.yaml", ".hydra/overrides.yaml", "metrics.json")
 SWEEP = ("jobs.json", "multirun.yaml")
 """Files by which it is known as that of a sweep."""
 OWN = (
-    ".hydra", "checkpoints", "metrics.json", "episodes.npz", "samples.npz", "samples.png", "adaptation.png",
+    ".hydra", "checkpoints", "metrics.json", "episodes.npz", "samples.npz", "samples.png", "predictions.png",
+    "adaptation.png",
     "reproduction.json", "split.json", "progress.json", "hparams.yaml", "events.out.tfevents.*",
     "metagen.log", "tensorboard", "csv", "wandb",
 )  # fmt: skip
