@@ -59,7 +59,7 @@ class Augmentation(OfImages):
     def __init__(
         self,
         images: Literal["samples", "support"] = "samples",
-        steps: PositiveInt = 1500,
+        steps: PositiveInt = 600,
         batch: PositiveInt = 128,
         width: Width = 32,
         lr: PositiveFloat = 4e-3,
