@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import choices, composed
-from data.data_samples import serve_cifar
+from data.data_samples import make_mnist, serve_cifar
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
@@ -26,6 +26,10 @@ TINY = [
     "samples=3",
 ]
 FEW = ["task.episodes=2", "task.val_episodes=2", "task.eval_batch=2", "task.batch=2"]
+METRICS = ("augmentation", "augmentation_support")
+SIDES = [f"{side}-{what}" for side in ("train", "test") for what in ("images-idx3", "labels-idx1")]
+ABSENT = ("cifar_fs_samples", "emnist_augmentation")
+"""Whose data are not among the real ones: tested below on made-up ones."""
 NARROW = {"channels": 8, "filters": 16, "hidden": 32, "width": 32, "features": 16, "maps": 4, "latent": 8}
 """Of a model's layers: a step and its test take a fraction of the time."""
 
@@ -105,7 +109,7 @@ def trains_a_step(name):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", [name for name in choices("experiment") if name != "cifar_fs_samples"])
+@pytest.mark.parametrize("name", [name for name in choices("experiment") if name not in ABSENT])
 def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeypatch):
     monkeypatch.setenv("METAGEN_DATA", str(real_root.resolve()))
     trains_a_step(name)
@@ -145,6 +149,30 @@ def test_cifar_fs_samples_at_full_size_is_the_protocol_of_few_shot_diffusion_mod
     assert cfg.task.shots + cfg.task.test_queries == 600, "all photographs of a class"
     assert (cfg.trainer.accelerator, cfg.model.channels, cfg.model.heads) == ("gpu", 128, 8)
     assert list(cfg.metrics)[:2] == ["fid", "fid_real"]
+
+
+@pytest.mark.parametrize("name", ["omniglot_augmentation", "omniglot_augmentation_deformation"])
+def test_omniglot_augmentation_is_the_published_protocol(name):
+    cfg = composed(f"experiment={name}")
+    split = Split.load(cfg.data.split)
+    assert (len(split.train), len(split.test)) == (1200, cfg.task.test_ways) == (1200, 212)
+    assert (cfg.samples, cfg.task.test_shots + cfg.task.test_queries) == (512, 20)
+
+
+@pytest.mark.parametrize("model", ["warp", "deformation"])
+def test_emnist_augmentation_on_made_up_images(model, tmp_cwd, monkeypatch):
+    made = [f"emnist-balanced-{side}-ubyte" for side in SIDES]
+    make_mnist(Path("data/EMNIST/raw"), made, train=47 * 8, test=47 * 8, classes=47)
+    monkeypatch.setenv("METAGEN_DATA", str(tmp_cwd / "data"))
+    monkeypatch.setenv("METAGEN_CACHE", str(tmp_cwd / "cache"))
+    quick = [f"metrics.{name}.{key}" for name in METRICS for key in ("steps=2", "batch=8", "width=4")]
+    net = [f"model.{key}" for key in ("channels=8", "hidden=16", "features=8", "pen=false", "sample_steps=1")]
+    few = ["task.ways=2", "task.val_episodes=1", "task.episodes=2", "task.test_queries=3", *quick]
+    asked = [f"model={model}", *(net if model == "deformation" else []), *few, *TINY]
+    assert run(["train", "experiment=emnist_augmentation", *asked, "hydra.run.dir=out"]) == 0
+    record = json.loads(Path("out/metrics.json").read_text())
+    assert [len(record["split"][side]) for side in ("train", "val", "test")] == [28, 9, 10]
+    assert [record["metrics"][name]["n"] for name in METRICS] == [2, 2]
 
 
 def test_a_schedule_that_torch_cannot_make_is_refused_in_one_line(tmp_cwd, quick_judge, capsys):

@@ -33,8 +33,10 @@ def test_committed_splits_are_disjoint(name):
         ("omniglot_1200", (1100, 100, 423)),
         ("omniglot_transfer", (1526, 97, 0)),
         ("omniglot_weak", (1423, 50, 150)),
+        ("omniglot_augmentation", (1200, 211, 212)),
         ("emnist_letters", (16, 4, 6)),
         ("emnist_balanced", (34, 7, 6)),
+        ("emnist_augmentation", (28, 9, 10)),
     ],
 )
 def test_sizes(name, expected):
@@ -45,6 +47,12 @@ def test_the_weak_split_tests_three_characters_of_each_alphabet():
     alphabets = [name.split("/")[0] for name in Split.load("omniglot_weak").test]
     assert len(set(alphabets)) == 50
     assert all(alphabets.count(one) == 3 for one in alphabets)
+
+
+def test_the_characters_of_the_augmentation_are_those_of_the_1200():
+    published, others = Split.load("omniglot_1200"), Split.load("omniglot_augmentation")
+    assert set(others.train) == {*published.train, *published.val}
+    assert {*others.val, *others.test} == set(published.test)
 
 
 def test_omniglot_background_validates_on_the_last_97():

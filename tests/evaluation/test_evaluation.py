@@ -11,6 +11,7 @@ from metagen.data.sampler import EpisodeSampler
 from metagen.evaluation.evaluation import Evaluation, budgets
 from metagen.functional.vectorize import loop, vmap
 from metagen.metrics.accuracy import Accuracy
+from metagen.metrics.augmentation import Augmentation
 from metagen.metrics.classification_accuracy_score import LearnedScore
 from metagen.metrics.diversity import Diversity
 from metagen.metrics.features import FeatureMetric
@@ -119,4 +120,27 @@ def test_no_metric_is_measured_before_the_last_step_where_only_that_is_asked_for
 def test_what_trains_a_classifier_or_compares_features_is_costly():
     for node in composed(f"metric=[{','.join(choices('metric'))}]").metrics.values():
         metric = instantiate(node)
-        assert metric.costly == isinstance(metric, FeatureMetric | LearnedScore), metric.name
+        kinds = FeatureMetric | LearnedScore | Augmentation
+        assert metric.costly == isinstance(metric, kinds), metric.name
+
+
+def test_many_samples_are_drawn_in_parts_each_with_noise_of_its_own(monkeypatch):
+    monkeypatch.setattr("metagen.evaluation.evaluation.adaptation_flops", lambda *args: None)
+    _, learner, objective = build_pair("vae", "scratch")
+    draw = sampler(3)
+
+    def samples(count, backend=loop):
+        evaluation = Evaluation({}, draw.class_ids, samples=count)
+        with torch.no_grad():
+            evaluation.update(objective, learner, to64(draw.episodes(torch.arange(2))), backend)
+        return evaluation.shown.samples
+
+    whole = samples(2)
+    monkeypatch.setattr("metagen.evaluation.evaluation.AT_ONCE", 7)  # two of each of three classes
+    parts = samples(5)
+    assert parts.shape == (3, 5, *whole.shape[2:])
+    assert torch.equal(parts[:, :2], whole)
+    assert all(len(of_class.unique(dim=0)) == 5 for of_class in parts)
+    torch.testing.assert_close(samples(5, vmap), parts)
+    monkeypatch.setattr("metagen.evaluation.evaluation.AT_ONCE", 1)  # more classes than are drawn at once
+    assert samples(2).shape == whole.shape

@@ -56,3 +56,9 @@ def test_a_metric_of_ones_own_that_is_never_defined_is_found():
 
     with pytest.raises(UsageError, match="metric never is undefined"):
         check_metrics({"never": Never()}, None, {"kind": "generate", "shots": 1}, 1)
+
+
+def test_a_metric_that_trains_a_network_is_not_tried(monkeypatch):
+    monkeypatch.setattr("metagen.metrics.augmentation.fit", lambda *args: pytest.fail("it was trained"))
+    metrics, judge, task = made(["augmentation", "augmentation_support"])
+    check_metrics(metrics, judge, task, 64)

@@ -58,6 +58,7 @@ class Metric:
         needs_others: reads ``outcome.others``.
         costly: takes far longer than to draw the samples; with ``curves=cheap`` it is measured after the last
             adaptation step only.
+        trains: trains a network for minutes, so that nobody tries it out beforehand.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Metric:
     needs_logits: bool = False
     needs_others: bool = False
     costly: bool = False
+    trains: bool = False
 
     @property
     def about(self) -> str:

@@ -18,6 +18,8 @@ from metagen.functional.vectorize import Vectorizer
 from metagen.statistics import summarize
 
 Curves = Literal["last", "cheap", "all"]
+AT_ONCE = 10_240
+"""Images of an episode that are drawn at a time: 20 classes of 512."""
 BUDGETS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -148,11 +150,17 @@ class Evaluation:
             self.values[self.steps][name] = metric.conclude(kept)
 
     def _sample(self, call: Callable[..., Tensor], batch: Episode) -> Tensor:
-        """Draw M images a class with the same noise at every step: (T, N, M, C, H, W)."""
+        """Draw M images a class with the same noise at every step: (T, N, M, C, H, W).
+
+        Many are drawn in parts, each with a key of its own, so that a model's memory stays bounded.
+        """
         tasks, ways = batch.classes.shape
-        y = torch.arange(ways, device=batch.classes.device).repeat_interleave(self.samples)
-        drawn = call("sample", y.expand(tasks, -1), rng.fold_in(batch.query.key, 1))
-        return drawn.unflatten(1, (ways, self.samples))
+        key, parts = rng.fold_in(batch.query.key, 1), []
+        for index, count in enumerate(_parts(self.samples, max(1, AT_ONCE // ways))):
+            y = torch.arange(ways, device=batch.classes.device).repeat_interleave(count)
+            own = rng.fold_in(key, index) if index else key
+            parts.append(call("sample", y.expand(tasks, -1), own).unflatten(1, (ways, count)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
     def _by_likelihood(self, objective: Objective, theta: Params, phi: Params, query: Shots) -> Tensor:
         """Return the logits of a generator, (T, N Q, N), one task after the other for the sake of memory."""
@@ -189,6 +197,11 @@ class Evaluation:
             }
             for step, values in self.values.items()
         ]
+
+
+def _parts(count: int, most: int) -> list[int]:
+    """Return the sizes of the parts of ``count``, at most ``most`` each."""
+    return [min(most, count - start) for start in range(0, count, most)] or [0]
 
 
 def _at_the_end(metric: Metric, curves: Curves) -> bool:

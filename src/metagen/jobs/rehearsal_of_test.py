@@ -60,7 +60,7 @@ def check_metrics(metrics: Mapping[str, Metric], judge: Any, task: Mapping[str, 
     shots, queries = outcome.support.x.shape[1], outcome.query.x.shape[1]
     drawn = "" if outcome.samples is None else f" and {samples} drawn"
     for index, (name, metric) in enumerate(metrics.items()):
-        learns = isinstance(metric, PooledMetric) or metric.needs_others
+        learns = isinstance(metric, PooledMetric) or metric.needs_others or metric.trains
         if learns or not math.isnan(metric(outcome)):
             continue
         said = (

@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm import tqdm
 
 from metagen.core.metric import Outcome, PooledMetric
+from metagen.metrics.fitted import fit, layer
 from metagen.metrics.of_images import OfImages
 from metagen.ranges import PositiveFloat, PositiveInt, Seed, Width, checked
 
@@ -114,17 +114,14 @@ class ToldApart(OfImages, PooledMetric):
         """Return a critic of pairs (B, C, H, W) of each kind."""
         count = len(pairs.support)
         critic = Critic(pairs.support.shape[-3], self.width)
-        optimizer = torch.optim.AdamW(critic.parameters(), self.lr, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=self.steps + 1)
-        for _ in tqdm(range(self.steps), desc=self.name, unit="step", disable=None, leave=False):
+        truth = torch.cat([torch.ones(self.batch), torch.zeros(self.batch)])
+
+        def loss() -> Tensor:
             rows = torch.randint(count, (2, self.batch))
             one, two = _both(pairs, rows[0], pairs.real), _both(pairs, rows[1], pairs.other)
-            optimizer.zero_grad(set_to_none=True)
-            truth = torch.cat([torch.ones(self.batch), torch.zeros(self.batch)])
-            binary_cross_entropy_with_logits(critic(torch.cat([one, two])), truth).backward()
-            optimizer.step()
-            schedule.step()
-        return critic.eval().requires_grad_(False)
+            return binary_cross_entropy_with_logits(critic(torch.cat([one, two])), truth)
+
+        return fit(critic, loss, self.steps, self.lr, self.name)
 
     def _accuracy(self, pairs: Pairs, halves: Sequence[Tensor], critics: Sequence[nn.Module]) -> float:
         """Return the accuracy in an episode; each class is judged by the critic that has not seen it."""
@@ -144,11 +141,11 @@ class Critic(nn.Module):
         super().__init__()
         wide = 2 * width
         self.net = nn.Sequential(
-            *_layer(2 * channels, width),
-            *_layer(width, width, stride=2),
-            *_layer(width, wide),
+            *layer(2 * channels, width),
+            *layer(width, width, stride=2),
+            *layer(width, wide),
             nn.MaxPool2d(2),
-            *_layer(wide, wide),
+            *layer(wide, wide),
             nn.AdaptiveMaxPool2d(3),
             nn.Flatten(),
             nn.Dropout(0.3),
@@ -159,10 +156,6 @@ class Critic(nn.Module):
         """Return the logit of a real pair."""
         logits: Tensor = self.net(x)[:, 0]
         return logits
-
-
-def _layer(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def _rows(pairs: Sequence[Pairs], classes: Tensor) -> Pairs:
