@@ -72,7 +72,7 @@ def test_real_images_have_their_share_of_every_batch(monkeypatch):
 
 def test_many_classes_of_any_size_and_colour():
     x = bars(PLACES, 4)[..., 1:, 2:].expand(-1, -1, 3, -1, -1)
-    found = Augmentation(**{**QUICK, "steps": 120})(outcome(x[:, ::3], x[:, 1::3], x))
+    found = Augmentation(**{**QUICK, "steps": 120})(outcome(x[:, ::3], x[:, 1::3].double(), x.double()))
     assert found > 90
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_measured_is_undefined_or_refused():
     assert math.isnan(metric(SEEN._replace(samples=bad)))
     with pytest.raises(MetagenError, match="needs samples"):
         metric(SEEN._replace(samples=None))
-    for wrong in ({"steps": 0}, {"share": 1.5}, {"smoothing": 1.0}, {"images": "real"}):
+    for wrong in ({"steps": 0}, {"batch": 1}, {"share": 1.5}, {"smoothing": 1.0}, {"images": "real"}):
         with pytest.raises(MetagenError, match=next(iter(wrong))):
             Augmentation(**wrong)
 

@@ -13,9 +13,10 @@ in use: a generator that copies the support has the accuracy of the support alon
 the network and on its training, so compare figures of the same settings only; published ones are of a ResNet.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -23,7 +24,7 @@ from metagen.core.metric import Outcome
 from metagen.functional import rng
 from metagen.metrics.fitted import fit, layer
 from metagen.metrics.of_images import OfImages
-from metagen.ranges import Decay, PositiveFloat, PositiveInt, Probability, Seed, Width, checked
+from metagen.ranges import MANY, Decay, PositiveFloat, PositiveInt, Probability, Seed, Width, checked
 
 AT_ONCE = 512
 """Images that are classified at a time."""
@@ -38,7 +39,7 @@ class Augmentation(OfImages):
     Args:
         images: what it is trained on, see :class:`~metagen.metrics.of_images.OfImages`.
         steps: of training.
-        batch: images of a step.
+        batch: images of a step, 2 or more, since the network normalises them with each other.
         width: channels of the network's first layer, 4 times as many of its last.
         lr: peak of a one-cycle schedule of AdamW.
         share: r, that of support images in a batch; with ``images="support"`` all are.
@@ -60,7 +61,7 @@ class Augmentation(OfImages):
         self,
         images: Literal["samples", "support"] = "samples",
         steps: PositiveInt = 600,
-        batch: PositiveInt = 128,
+        batch: Annotated[int, Ge(2), Le(MANY)] = 128,
         width: Width = 32,
         lr: PositiveFloat = 4e-3,
         share: Probability = 0.25,
@@ -103,7 +104,7 @@ class Augmentation(OfImages):
     def _accuracy(net: nn.Module, query: Tensor) -> Tensor:
         """Return the share of images (N, Q, C, H, W) that are recognised, in %."""
         y = torch.arange(len(query), device=query.device).repeat_interleave(query.shape[1])
-        guesses = torch.cat([net(part).argmax(-1) for part in query.flatten(0, 1).split(AT_ONCE)])
+        guesses = torch.cat([net(part.float()).argmax(-1) for part in query.flatten(0, 1).split(AT_ONCE)])
         return 100 * (guesses == y).double().mean()
 
 
