@@ -82,6 +82,7 @@ class Deformed(Generator):
         least_likeness: Finite = 0.75,
         features: Width = 256,
         channels: Width = 48,
+        pen_channels: Width | None = None,
         hidden: Width = 256,
         sample_steps: Turns = 12,
         spread: NonNegativeFloat = 1.0,
@@ -107,7 +108,8 @@ class Deformed(Generator):
             refine_rate: its first step, in typical displacements.
             least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
             features: numbers that are read from an image.
-            channels: width of the pen's net at half the resolution.
+            channels: width of the nets of images; of the pen's at half the resolution, unless
+            pen_channels: says another one, by which the pen's width of all that is no image is 4 times that.
             hidden: width of all that is no image.
             sample_steps: steps of each flow.
             spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
@@ -141,7 +143,8 @@ class Deformed(Generator):
         self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
         known = 2 * features + (self.deform.numbers if relative else 0)
         self.velocity = VectorField(self.deform.numbers, known, hidden)
-        self.pen = Pen(colours, known, channels, hidden) if pen else None
+        wide = (channels, hidden) if pen_channels is None else (pen_channels, 4 * pen_channels)
+        self.pen = Pen(colours, known, *wide) if pen else None
         self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
