@@ -138,6 +138,7 @@ class Deformed(Generator):
         self.noise, self.start, self.colours = noise, start, colours
         self.candidates, self.selection, self.learn, self.relative = candidates, selection, learn, relative
         self.deform = Deformation(size, points, unit, stiffness, contrast, colours)
+        self.training_only = () if relative else ("guess.*",)
         self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden, colours)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
         self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
@@ -168,7 +169,7 @@ class Deformed(Generator):
         return registration + (taught * error).sum()
 
     def _registered(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return deformations z* (B, D) from a to b, their weights, which sum to 1, and the error of the guess."""
+        """Return deformations z* (B, D) from a to b, weights that sum to 1, and the error of the guess."""
         blurred = self.deform.blurred(a), self.deform.blurred(b)
         guess = self.guess(a, b)
         z = self.deform.refine(guess.detach(), *blurred, self.refine_steps, self.refine_rate).detach()
