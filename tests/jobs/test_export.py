@@ -20,6 +20,7 @@ import metagen
 from metagen.cli.main import run
 from metagen.errors import MetagenError
 from metagen.jobs import onnx_graph
+from metagen.jobs.build import start_from
 from metagen.runs import places
 from metagen.training.checkpoints import DamagedError, read_checkpoint
 
@@ -46,6 +47,27 @@ def test_the_exported_model_draws_what_the_run_draws(made):
     torch.testing.assert_close(drawn["half"], drawn["run"], atol=2e-3, rtol=0)
     sizes = {name: (made / name / "model.safetensors").stat().st_size for name in ("half", "full")}
     assert 0.45 < sizes["half"] / sizes["full"] < 0.62
+
+
+def test_what_only_training_needs_stays_behind_and_may_be_missing_from_a_start(tmp_path):
+    small = [
+        "model.hidden=8",
+        "model.features=8",
+        "model.points=4",
+        "model.refine_steps=1",
+        "model.pen=false",
+    ]
+    still = ["learner=in_context", "learner.steps=0", "learner.test_steps=0", "metric=[diversity]"]
+    words = [*TINY, "model=deformation", *still, *small, "task.shots=2"]
+    folder = trained_run(tmp_path, words).parent
+    assert run(["export", str(folder / "run"), "--to", str(tmp_path / "out"), "--float32"]) == 0
+    left = read_checkpoint(tmp_path / "out/model.safetensors")["state_dict"]
+    whole = read_checkpoint(folder / "run/checkpoints/best.ckpt")["state_dict"]
+    assert {name for name in whole if name not in left} == {n for n in whole if n.startswith("model.guess.")}
+    images = support()[:, :2]
+    drawn = [metagen.load(path).generate(images, n=3) for path in (folder / "run", tmp_path / "out")]
+    assert torch.equal(*drawn)
+    start_from(metagen.build(words).experiment, tmp_path / "out/model.safetensors")
 
 
 def test_the_folder_names_nothing_of_this_machine_and_holds_a_card(made):

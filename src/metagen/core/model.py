@@ -20,7 +20,9 @@ class Model(nn.Module):
         per_class: names of the parameters with one row per class of the episode.
         head: glob patterns of the parameters that are specific to a task (what ANIL adapts).
         encoder: glob patterns of the parameters that only :meth:`encode` reads.
-        later: glob patterns of the parameters that a checkpoint to start from may lack: they are learned then.
+        later: glob patterns of the parameters that a checkpoint to start from may lack, to be learned next.
+        training_only: glob patterns of the parameters that only :meth:`loss` reads: an exported model is
+            without them.
         loss_unit: ``"nats"`` where the loss is -log p or a bound of it, else in words what it is, which no
             other model's loss is to be compared with.
         surrogate: whether the loss has a gradient that is not that of its value.
@@ -40,6 +42,7 @@ class Model(nn.Module):
     head: ClassVar[tuple[str, ...]] = ()
     encoder: ClassVar[tuple[str, ...]] = ()
     later: ClassVar[tuple[str, ...]] = ()
+    training_only: tuple[str, ...] = ()
     loss_unit: ClassVar[str] = "nats"
     surrogate: ClassVar[bool] = False
     batch_statistics: ClassVar[bool] = False
@@ -139,7 +142,7 @@ KINDS = {"sample": "generate", "logits": "classify"}
 """Method -> the kind of task that a module with it serves."""
 DEFAULTS = {
     name: getattr(Model, name)
-    for name in ("per_class", "head", "encoder", "later", "loss_unit", "surrogate", "batch_statistics",
-                 "transductive", "lowers", "colours", "one_by_one")
+    for name in ("per_class", "head", "encoder", "later", "training_only", "loss_unit", "surrogate",
+                 "batch_statistics", "transductive", "lowers", "colours", "one_by_one")
 } | {"settle": lambda transformed: None}  # fmt: skip
 """What holds for a module that does not say it."""

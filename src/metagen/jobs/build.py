@@ -1,8 +1,7 @@
 """The objects of an experiment, built from a composed configuration."""
 
 import logging
-from collections.abc import Callable, Mapping
-from fnmatch import fnmatch
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from metagen.jobs import memory
 from metagen.jobs.rehearsal import rehearse
 from metagen.jobs.rehearsal_of_test import check_metrics
 from metagen.jobs.setup import Setup
+from metagen.learners.adapts import matching
 from metagen.runs.reopen import checkpoint_file
 from metagen.training.checkpoints import read_checkpoint
 from metagen.training.module import Experiment
@@ -253,23 +253,33 @@ def _check_needs(name: str, metric: Metric, model: Any) -> None:
 def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
     """Load the weights of a checkpoint and return the step at which it was written.
 
+    One that was exported has nothing of what only training needs.
+
     Raises:
         MetagenError: the file is missing, unreadable, or belongs to another model or learner.
     """
     saved = read_checkpoint(path)
+    state = _of_model(experiment, experiment.model.training_only) | saved["state_dict"]
     try:
-        experiment.load_state_dict(saved["state_dict"])
+        experiment.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise MetagenError(f"{path} does not fit this model and learner: {reason}") from error
     return int(saved["global_step"])
 
 
+def _of_model(experiment: Experiment, patterns: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Return what a model holds under names that fit one of the glob patterns."""
+    own = experiment.model.state_dict()
+    return {f"model.{name}": own[name] for name in matching(own, patterns)}
+
+
 def start_from(experiment: Experiment, path: str | Path) -> None:
     """Load the weights of a checkpoint as a start: the model's, and the learner's where it is the same.
 
     A table of the training classes, learned rates or a meta-network belong to the learner that was trained;
-    another learner starts with its own initial ones, which is logged. So does what the model learns ``later``.
+    another learner starts with its own initial ones, which is logged. So does what the model learns ``later``
+    or needs for its training only.
 
     Raises:
         MetagenError: the file is missing or unreadable, or the model is another one.
@@ -277,12 +287,8 @@ def start_from(experiment: Experiment, path: str | Path) -> None:
     saved = read_checkpoint(path)["state_dict"]
     own = experiment.state_dict()
     fitting = {name: x for name, x in saved.items() if name in own and x.shape == own[name].shape}
-    later = [f"model.{pattern}" for pattern in experiment.model.later]
-    absent = [
-        name
-        for name in own
-        if name.startswith("model.") and name not in fitting and not any(fnmatch(name, p) for p in later)
-    ]
+    may_lack = _of_model(experiment, (*experiment.model.later, *experiment.model.training_only))
+    absent = [name for name in own if name.startswith("model.") and name not in fitting | may_lack]
     if absent:
         raise MetagenError(f"{path} holds another model: {absent[0]} differs; use the model.* of its run")
     experiment.load_state_dict(fitting, strict=False)

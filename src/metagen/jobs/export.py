@@ -6,9 +6,12 @@ from typing import Any
 
 import yaml
 
+from metagen.config.compose import resolved
 from metagen.config.flat import flatten
 from metagen.config.overrides import key_of
 from metagen.files import check_new_folder, new_folder, write_bytes, write_text
+from metagen.jobs.build import build_experiment
+from metagen.learners.adapts import matching
 from metagen.runs.places import located
 from metagen.runs.reopen import DATA, WEIGHTS, Reopened, best_checkpoint, reopen
 from metagen.runs.result import Result
@@ -47,7 +50,7 @@ def export(run: str | Path, to: Path, half: bool = True, force: bool = False) ->
     folder = located(run)
     saved = read_checkpoint(best_checkpoint(folder))
     opened = reopen(folder, start=False)
-    weights = packed(saved, half)
+    weights = packed(saved | {"state_dict": _for_samples(saved["state_dict"], opened)}, half)
     with new_folder(to) as new:
         (new / ".hydra").mkdir()
         write_text(new / ".hydra/config.yaml", _yaml(_portable(opened.config)))
@@ -56,6 +59,13 @@ def export(run: str | Path, to: Path, half: bool = True, force: bool = False) ->
         write_bytes(new / WEIGHTS, weights)
         write_text(new / "README.md", card(opened, folder, int(saved["global_step"]), half))
     return f"{to}: {WEIGHTS} with {len(weights) / 2**20:.1f} MiB, .hydra, README.md"
+
+
+def _for_samples(state: Mapping[str, Any], opened: Reopened) -> dict[str, Any]:
+    """Return the weights without those that only training needs."""
+    model = build_experiment(resolved(opened.config), 1).model
+    needless = matching(model.state_dict(), model.training_only)
+    return {name: x for name, x in state.items() if name.removeprefix("model.") not in needless}
 
 
 def card(opened: Reopened, folder: Path, steps: int, half: bool) -> str:

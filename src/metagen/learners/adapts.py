@@ -1,7 +1,8 @@
 """The values that the inner steps move: parameters themselves, or low-rank adapters of the layers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from typing import Any
 
 from torch import nn
 
@@ -82,6 +83,6 @@ class Named(Adapts):
         return {n: params[n][:1] if n in model.per_class else params[n] for n in self.names}
 
 
-def matching(params: Params, patterns: Sequence[str]) -> tuple[str, ...]:
+def matching(params: Mapping[str, Any], patterns: Sequence[str]) -> tuple[str, ...]:
     """Return the names in ``params`` that fit one of the glob patterns."""
     return tuple(n for n in params if any(fnmatch(n, pattern) for pattern in patterns))

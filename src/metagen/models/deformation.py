@@ -82,6 +82,7 @@ class Deformed(Generator):
         least_likeness: Finite = 0.75,
         features: Width = 256,
         channels: Width = 48,
+        pen_channels: Width | None = None,
         hidden: Width = 256,
         sample_steps: Turns = 12,
         spread: NonNegativeFloat = 1.0,
@@ -107,7 +108,8 @@ class Deformed(Generator):
             refine_rate: its first step, in typical displacements.
             least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
             features: numbers that are read from an image.
-            channels: width of the pen's net at half the resolution.
+            channels: width of the nets of images; of the pen's at half the resolution, unless
+            pen_channels: says another one, by which the pen's width of all that is no image is 4 times that.
             hidden: width of all that is no image.
             sample_steps: steps of each flow.
             spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
@@ -136,12 +138,14 @@ class Deformed(Generator):
         self.noise, self.start, self.colours = noise, start, colours
         self.candidates, self.selection, self.learn, self.relative = candidates, selection, learn, relative
         self.deform = Deformation(size, points, unit, stiffness, contrast, colours)
+        self.training_only = () if relative else ("guess.*",)
         self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden, colours)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
         self.see = nn.Sequential(net, nn.Linear(seen, features), nn.SiLU())
         known = 2 * features + (self.deform.numbers if relative else 0)
         self.velocity = VectorField(self.deform.numbers, known, hidden)
-        self.pen = Pen(colours, known, channels, hidden) if pen else None
+        wide = (channels, hidden) if pen_channels is None else (pen_channels, 4 * pen_channels)
+        self.pen = Pen(colours, known, *wide) if pen else None
         self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
@@ -165,7 +169,7 @@ class Deformed(Generator):
         return registration + (taught * error).sum()
 
     def _registered(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return deformations z* (B, D) from a to b, their weights, which sum to 1, and the error of the guess."""
+        """Return deformations z* (B, D) from a to b, weights that sum to 1, and the error of the guess."""
         blurred = self.deform.blurred(a), self.deform.blurred(b)
         guess = self.guess(a, b)
         z = self.deform.refine(guess.detach(), *blurred, self.refine_steps, self.refine_rate).detach()
