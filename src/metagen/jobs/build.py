@@ -259,7 +259,7 @@ def load_checkpoint(experiment: Experiment, path: str | Path) -> int:
         MetagenError: the file is missing, unreadable, or belongs to another model or learner.
     """
     saved = read_checkpoint(path)
-    state = _of_model(experiment, experiment.model.training_only) | saved["state_dict"]
+    state = _of_model(experiment, experiment.objective.model.training_only) | saved["state_dict"]
     try:
         experiment.load_state_dict(state)
     except RuntimeError as error:
@@ -287,7 +287,8 @@ def start_from(experiment: Experiment, path: str | Path) -> None:
     saved = read_checkpoint(path)["state_dict"]
     own = experiment.state_dict()
     fitting = {name: x for name, x in saved.items() if name in own and x.shape == own[name].shape}
-    may_lack = _of_model(experiment, (*experiment.model.later, *experiment.model.training_only))
+    model = experiment.objective.model
+    may_lack = _of_model(experiment, (*model.later, *model.training_only))
     absent = [name for name in own if name.startswith("model.") and name not in fitting | may_lack]
     if absent:
         raise MetagenError(f"{path} holds another model: {absent[0]} differs; use the model.* of its run")

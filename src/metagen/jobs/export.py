@@ -63,7 +63,7 @@ def export(run: str | Path, to: Path, half: bool = True, force: bool = False) ->
 
 def _for_samples(state: Mapping[str, Any], opened: Reopened) -> dict[str, Any]:
     """Return the weights without those that only training needs."""
-    model = build_experiment(resolved(opened.config), 1).model
+    model = build_experiment(resolved(opened.config), 1).objective.model
     needless = matching(model.state_dict(), model.training_only)
     return {name: x for name, x in state.items() if name.removeprefix("model.") not in needless}
 

@@ -115,7 +115,7 @@ def expected(old: Record, new: Record, given: Sequence[str]) -> list[str]:
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Return which versions differ; an earlier version wrote down those of fewer packages."""
-    return changed_keys(old, {name: one for name, one in new.items() if name in old})
+    return changed_keys(dict(old), {name: one for name, one in new.items() if name in old})
 
 
 def _verdict(old: Record, new: Record, equal: bool, reasons: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from metagen.learners.learned_rules import LearnedRule, join
 from metagen.learners.rules import Rule
 from metagen.ranges import PositiveFloat, Width, checked
 
+Gates = tuple[Tensor, Tensor, Tensor, Tensor]
 BLOCK = 2**16
 """Coordinates whose gates exist at a time."""
 
@@ -129,7 +130,7 @@ class _Cell(torch.autograd.Function):
         return (*sums, *(torch.cat(parts, 1) for parts in zip(*of_read, strict=True)))
 
 
-def _gates(weight: Tensor, recurrent: Tensor, bias: Tensor, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+def _gates(weight: Tensor, recurrent: Tensor, bias: Tensor, x: Tensor, h: Tensor) -> Gates:
     """Return what is let in, kept, written and let out, (H, M) each."""
     enter, forget, write, leave = (weight @ x + recurrent @ h + bias).chunk(4)
     return enter.sigmoid(), forget.sigmoid(), write.tanh(), leave.sigmoid()
