@@ -14,6 +14,7 @@ from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import loop, vmap
 from metagen.learners.gradients import Unrolled
+from metagen.learners import lstm_rule
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
 from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
@@ -150,6 +151,37 @@ def test_the_written_out_cell_is_torchs_lstm_cell():
     x, h, c = (torch.randn(n, 7, dtype=torch.float64) for n in (2, 4, 4))
     for ours, theirs in zip(_advance(rule.first, x, h, c), cell(x.T, (h.T, c.T)), strict=True):
         torch.testing.assert_close(ours, theirs.T)
+
+
+def test_the_cell_has_the_gradients_of_finite_differences_twice_and_under_vmap(monkeypatch):
+    monkeypatch.setattr(lstm_rule, "BLOCK", 2)  # 3 coordinates: two parts
+    torch.manual_seed(0)
+    sizes = ((8, 2), (8, 2), (8, 1), (2, 3), (2, 3), (2, 3))
+    parts = [torch.randn(size, dtype=torch.float64, requires_grad=True) for size in sizes]
+
+    def advance(*parts):
+        return _advance(parts[:3], *parts[3:])
+
+    assert torch.autograd.gradcheck(advance, parts)
+    assert torch.autograd.gradgradcheck(advance, parts)
+    tasks = [part.detach().expand(2, *part.shape).clone().requires_grad_() for part in parts[3:]]
+    together = torch.func.vmap(advance, (None, None, None, 0, 0, 0))
+    assert torch.autograd.gradcheck(together, [*parts[:3], *tasks])
+
+
+def test_a_step_of_the_lstm_remembers_what_its_cells_read_and_no_gates():
+    """2 inputs and 2 x 5 of state, then 5 and 10, and a few numbers of the step itself: not 120."""
+    rule, coordinates = LstmRule(Sgd(RATE), hidden=5), 1000
+    params = {"p": torch.randn(coordinates)}
+    grads, slots, sizes = {"p": torch.randn(coordinates)}, rule.init(params), {}
+
+    def pack(x):
+        sizes[x.data_ptr()] = x.numel()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        rule.update(params, grads, slots, 0)
+    assert sum(sizes.values()) < 40 * coordinates
 
 
 def test_inputs_of_the_lstm_are_those_of_the_paper():

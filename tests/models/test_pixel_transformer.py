@@ -11,6 +11,7 @@ from metagen.core.episode import Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.functional.chunked import width
 from metagen.functional.compiled import compiled
 from metagen.models.pixel_transformer import PixelTransformer, _compiled_nll
 
@@ -143,3 +144,30 @@ def test_nothing_is_compiled_without_a_compiler(monkeypatch, caplog):
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert compiled(len) is len
     assert "nothing is compiled" in caplog.text
+
+
+@pytest.mark.parametrize(("transformed", "given", "written_out"), [
+    (False, None, False), (True, None, True), (False, True, True), (True, False, False),
+])  # fmt: skip
+def test_attention_is_fused_where_no_step_and_no_vmap_differentiates_it(transformed, given, written_out):
+    model = tiny(second_order=given, layers=1)
+    model.settle(transformed)
+    assert [block.second_order for block in model.blocks] == [written_out]
+    assert model.one_by_one is (given is None and not transformed)
+
+
+def test_a_sequence_keeps_no_scores_of_all_pairs_of_patches_by_default():
+    x = images(3, 40, 1, 4, 4)
+    kept = {}
+    for transformed in (False, True):
+        torch.manual_seed(0)
+        model = tiny(layers=1)
+        model.settle(transformed)
+        kept[transformed] = width(lambda model=model: model.sequence_nll(x).mean())
+        value = model.sequence_nll(x)
+    tokens = 40 * model.length
+    assert kept[True] >= 3 * 2 * 8 * tokens**2 > 2 * kept[False]  # of 3 classes and 2 heads
+    plain = tiny(layers=1)
+    plain.load_state_dict(model.state_dict())
+    plain.settle(False)
+    torch.testing.assert_close(plain.sequence_nll(x), value, rtol=1e-4, atol=1e-4)

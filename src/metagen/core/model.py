@@ -30,6 +30,7 @@ class Model(nn.Module):
         needs_memory: whether it says something only given support images in its buffer ``memory``
             (N, K, C, H, W), which a learner has to write.
         colours: channels of the images it takes, 1 or 3; None: any.
+        one_by_one: whether tasks are better not computed together: its kernels have no rule for vmap.
         lowers: what mixed precision may lower, see
             :mod:`metagen.functional.autocast`; the learner decides, too.
     """
@@ -46,6 +47,10 @@ class Model(nn.Module):
     needs_memory: ClassVar[bool] = False
     lowers: ClassVar[Lowered] = "all"
     colours: int | None = 1
+    one_by_one: bool = False
+
+    def settle(self, transformed: bool) -> None:
+        """Choose what the settings left open, told whether gradient steps or ``vmap`` transform the loss."""
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean loss over all images of ``shots``, a scalar in ``loss_unit``."""
@@ -135,6 +140,6 @@ KINDS = {"sample": "generate", "logits": "classify"}
 DEFAULTS = {
     name: getattr(Model, name)
     for name in ("per_class", "head", "encoder", "later", "loss_unit", "surrogate", "batch_statistics", "transductive",
-                 "lowers", "colours")
-}  # fmt: skip
+                 "lowers", "colours", "one_by_one")
+} | {"settle": lambda transformed: None}  # fmt: skip
 """What holds for a module that does not say it."""

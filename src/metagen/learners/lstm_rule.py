@@ -1,6 +1,7 @@
 """The coordinate-wise LSTM optimizer."""
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,9 @@ from metagen.core.episode import Params
 from metagen.learners.learned_rules import LearnedRule, join
 from metagen.learners.rules import Rule
 from metagen.ranges import PositiveFloat, Width, checked
+
+BLOCK = 2**16
+"""Coordinates whose gates exist at a time."""
 
 
 class LstmRule(LearnedRule):
@@ -78,7 +82,59 @@ def _advance(cell: nn.ParameterList, x: Tensor, h: Tensor, c: Tensor) -> tuple[T
     Hochreiter and Schmidhuber, *Long Short-Term Memory*, Neural Computation 1997, with the forget
     gate of Gers et al., 2000. Written out: the native one is not differentiable twice everywhere.
     """
-    weight, recurrent, bias = cell
+    return cast(tuple[Tensor, Tensor], _Cell.apply(*cell, x, h, c))
+
+
+class _Cell(torch.autograd.Function):
+    """One step of a cell, which remembers what it read and works out its gates again for the gradient.
+
+    They are several times as many numbers as the state, of every coordinate of a network: they exist for
+    ``BLOCK`` coordinates at a time. The gradient is made of tensor operations and has one itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        weight: Tensor, recurrent: Tensor, bias: Tensor, x: Tensor, h: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        parts = zip(*(s.split(BLOCK, 1) for s in (x, h, c)), strict=True)
+        ends = [_after(*_gates(weight, recurrent, bias, x, h), c) for x, h, c in parts]
+        hs, cs = zip(*ends, strict=True)
+        return torch.cat(hs, 1), torch.cat(cs, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, ...]:
+        weight, recurrent, bias, *read = ctx.saved_tensors
+        of_cell, of_read = [], []
+        for x, h, c, dh, dc in zip(*(s.split(BLOCK, 1) for s in (*read, *outer)), strict=True):
+            enter, forget, write, leave = _gates(weight, recurrent, bias, x, h)
+            seen = (forget * c + enter * write).tanh()
+            dc = dc + dh * leave * (1 - seen * seen)
+            dz = torch.cat(
+                [
+                    dc * write * enter * (1 - enter),
+                    dc * c * forget * (1 - forget),
+                    dc * enter * (1 - write * write),
+                    dh * seen * leave * (1 - leave),
+                ]
+            )
+            of_cell.append((dz @ x.mT, dz @ h.mT, dz.sum(1, keepdim=True)))
+            of_read.append((weight.mT @ dz, recurrent.mT @ dz, dc * forget))
+        sums = (torch.stack(parts).sum(0) for parts in zip(*of_cell, strict=True))
+        return (*sums, *(torch.cat(parts, 1) for parts in zip(*of_read, strict=True)))
+
+
+def _gates(weight: Tensor, recurrent: Tensor, bias: Tensor, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+    """Return what is let in, kept, written and let out, (H, M) each."""
     enter, forget, write, leave = (weight @ x + recurrent @ h + bias).chunk(4)
-    c = forget.sigmoid() * c + enter.sigmoid() * write.tanh()
-    return leave.sigmoid() * c.tanh(), c
+    return enter.sigmoid(), forget.sigmoid(), write.tanh(), leave.sigmoid()
+
+
+def _after(enter: Tensor, forget: Tensor, write: Tensor, leave: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    c = forget * c + enter * write
+    return leave * c.tanh(), c

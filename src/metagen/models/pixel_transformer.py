@@ -60,7 +60,7 @@ class PixelTransformer(Generator):
         layers: Annotated[int, Ge(1), Le(1000)] = 4,
         heads: Width = 4,
         features: Width = 64,
-        second_order: bool = True,
+        second_order: bool | None = None,
         colours: Colours = 1,
         longest: PositiveInt = 256,
         compiled: bool = False,
@@ -75,8 +75,9 @@ class PixelTransformer(Generator):
             heads: of the attention.
             features: D, length of a row of the table.
             second_order: gradients may be differentiated again (MAML): the attention is written out,
-                for the fused ones have no double backward. ``False`` is faster
-                with ``vectorize=loop``; the fused kernels have no batching rule for vmap either.
+                for the fused ones have no double backward. ``False`` is faster and takes a small part of the
+                memory, with ``vectorize=loop``; the fused kernels have no batching rule for vmap either.
+                ``None`` asks the learner: see :meth:`settle`.
             colours: channels of an image, 1: there is no patch of colours that a table could hold.
             longest: patches of an image at most, since attention takes memory by their square: at 64 x 64
                 an episode would take some 20 GB.
@@ -91,15 +92,23 @@ class PixelTransformer(Generator):
         _check_images(size, high * wide, colours, longest)
         self.patch, self.grid = (high, wide), (size // high, size // wide)
         self.bits, self.length, self.second_order = high * wide, self.grid[0] * self.grid[1], second_order
+        self.one_by_one = False
         self.context = nn.Parameter(torch.zeros(1, features))
         self.register_buffer("memory", torch.zeros(1, 0, 1, size, size), persistent=False)
         self.look = nn.Linear((ABOVE * (2 * ASIDE + 1) + ASIDE) * self.bits, width)
         self.place = nn.Parameter(0.02 * torch.randn(self.length, width))
         self.inject = nn.Linear(features, width, bias=False)
-        self.blocks = nn.ModuleList(_Block(width, heads, second_order) for _ in range(layers))
+        self.blocks = nn.ModuleList(_Block(width, heads, second_order is not False) for _ in range(layers))
         self.norm = _RMSNorm(width)
         self.symbols = nn.Linear(width, 2**self.bits)
         self.compiled = compiled
+
+    def settle(self, transformed: bool) -> None:
+        """Write the attention out under gradient steps or ``vmap``, and fuse it elsewhere."""
+        if self.second_order is None:
+            self.one_by_one = not transformed
+            for block in self._layers():
+                block.second_order = transformed
 
     def loss(self, shots: Shots) -> Tensor:
         """Return the mean of -log p(x | c_y, memory) over images, in nats per image."""

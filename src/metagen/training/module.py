@@ -19,7 +19,7 @@ from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
 from metagen.functional.chunked import Plan, mean_over, plan, width
-from metagen.functional.vectorize import backend, flatten, quickest, tasks_of, tree_map, vmap
+from metagen.functional.vectorize import backend, flatten, loop, quickest, tasks_of, tree_map, vmap
 from metagen.training.plateau import NEVER
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,12 @@ class Experiment(L.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         self.objective = Objective(model)
         learner.bind(self.objective, classes)
+        self.objective.model.settle(learner.takes_steps or vectorize == "vmap")
         self.chunked, self.chunk, self.workers = vectorize == "auto", chunk, workers
         self.over = backend("vmap" if vectorize == "auto" else vectorize)
-        if vectorize == "auto" and learner.steps_kept(0):
+        if self.chunked and self.objective.model.one_by_one:
+            self.over, self.chunk = loop, chunk or 1
+        elif self.chunked and learner.steps_kept(0):
             self.over = quickest  # the graph of the steps of one task alone takes half the memory
         if autocast in ("query", "all") and learner.lowers == "none":
             raise MetagenError(
