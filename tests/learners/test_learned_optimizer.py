@@ -13,8 +13,8 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.vectorize import loop, vmap
-from metagen.learners.gradients import Unrolled
 from metagen.learners import lstm_rule
+from metagen.learners.gradients import Unrolled
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
 from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
