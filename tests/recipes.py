@@ -35,8 +35,6 @@ QUICKSTART = "quickstart"
 CLASSIFIERS = ("basenet", "conv4")
 CLASSES = {"glyphs": 1114, "mnist_5k": 10, "icons": 182}
 """Of each data set: plain training needs to be told how many there are, and refuses another number."""
-FEWER = {"classify": ["task.queries=5", "task.test_queries=11"], "generate": ["task.test_queries=7"]}
-"""On glyphs, whose smallest class has 12 images: the defaults would need 16 and 20, and say what to lower."""
 TABLE = Path(__file__).parents[1] / "benchmarks" / "results" / "recipes.md"
 COLUMNS = (
     "experiment", "learner", "model", "data", "steps", "loss at start", "at end", "validation at start",
@@ -44,9 +42,8 @@ COLUMNS = (
 )  # fmt: skip
 HEAD = """# Every learner's defaults
 
-Each learner, with each model that it serves, on each embedded data set, everything else at its defaults (on
-glyphs, with fewer query images); and in `experiment=quickstart`, which brings its own model and
-data. Written by `make recipes`, on one thread.
+Each learner, with each model that it serves, on each embedded data set, everything else at its defaults; and in
+`experiment=quickstart`, which brings its own model and data. Written by `make recipes`, on one thread.
 A row passes if training and validation stay finite, neither loss ends far above its start
 (`metagen.training.divergence`) and 4 GB of memory are enough. A control that is not trained (`scratch`) has
 its validation loss before and after its own steps instead, and only has to stay finite: with one image of a
@@ -73,7 +70,7 @@ class Recipe(NamedTuple):
         few = [f"learner={self.learner}", f"model={self.model}", f"data={self.data}"]
         if self.learner == "supervised":
             return [*few, "task=supervised", f"task.ways={CLASSES[self.data]}"]
-        return [*few, f"task={task}", *(FEWER[task] if self.data == "glyphs" else ())]
+        return [*few, f"task={task}"]
 
 
 def candidates() -> list[Recipe]:

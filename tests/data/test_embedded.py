@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from metagen.config.compose import compose, resolved
+from metagen.config.trusted import instantiate
 from metagen.data import icons as drawings
 from metagen.data.digits import Digits
 from metagen.data.glyphs import Glyphs
@@ -35,6 +37,14 @@ def test_glyphs_are_letters_and_symbols_in_many_faces(glyphs):
     assert all(
         not unicodedata.decomposition(c) or not unicodedata.category(c).startswith("L") for c in characters
     )
+
+
+@pytest.mark.parametrize("task", ["generate", "classify"])
+def test_every_embedded_data_set_has_the_images_that_the_default_tasks_ask_for(task, glyphs, icons):
+    """And up to five shots. Of mnist_5k there are hundreds of each digit."""
+    for name, fewest in (("glyphs", glyphs.counts.min()), ("icons", icons.counts.min())):
+        node = resolved(compose([f"data={name}", f"task={task}", "task.shots=5"]).config)["task"]
+        assert instantiate(node, "task").images_of_a_class <= fewest
 
 
 def test_no_two_glyphs_are_drawn_alike_by_the_first_face(glyphs):
