@@ -42,8 +42,8 @@ COLUMNS = (
 )  # fmt: skip
 HEAD = """# Every learner's defaults
 
-Each learner, with each model that it serves, on each embedded data set, everything else at its defaults; and in
-`experiment=quickstart`, which brings its own model and data. Written by `make recipes`, on one thread.
+Each learner, with each model that it serves, on each embedded data set, everything else at its defaults; and
+in `experiment=quickstart`, which brings its own model and data. Written by `make recipes`, on one thread.
 A row passes if training and validation stay finite, neither loss ends far above its start
 (`metagen.training.divergence`) and 4 GB of memory are enough. A control that is not trained (`scratch`) has
 its validation loss before and after its own steps instead, and only has to stay finite: with one image of a

@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import PIL
+
 from metagen.errors import DISTRIBUTION, installing
 from metagen.jobs.environment import versions
 
@@ -48,6 +50,7 @@ def test_a_record_names_our_version_whatever_is_installed_under_another_name():
     import metagen
 
     assert versions()["metagen"] == metagen.__version__
+    assert versions()["pillow"] == PIL.__version__, "it draws glyphs and scales images"
 
 
 def test_the_licence_comes_with_the_package():

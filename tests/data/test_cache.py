@@ -11,6 +11,7 @@ import types
 import pytest
 import torch
 from data_samples import toy_bank
+from filelock import FileLock
 
 from metagen.data import bank_file
 from metagen.data import cache as caches
@@ -51,6 +52,25 @@ def test_second_load_reads_the_cache(tmp_path, channels):
     assert same(first, read.bank)
     assert torch.equal(second.images, read.bank.images)
     assert len(list((tmp_path / "banks").iterdir())) == 2, "the bank, and the key that names it"
+
+
+def test_images_that_another_process_reads_are_waited_for_and_not_read_again(tmp_path, monkeypatch, caplog):
+    theirs, mine = Reader(), Reader()
+    pointer = tmp_path / "banks" / "key.json"
+    pointer.parent.mkdir()
+    lock = FileLock(f"{pointer}.lock", thread_local=False)
+    lock.acquire()
+    warning = caches._LOG.warning
+
+    def said(*args):
+        warning(*args)
+        caches._made(pointer.parent, "toy", "key", "here", theirs)
+        lock.release()
+
+    monkeypatch.setattr(caches._LOG, "warning", said)
+    assert same(load(tmp_path, mine), theirs.bank)
+    assert (mine.calls, theirs.calls) == (0, 1)
+    assert "waits for the images of toy, which another process reads" in caplog.text
 
 
 def test_equal_content_is_kept_once(tmp_path):
@@ -196,6 +216,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from data_samples import toy_bank
+from filelock import FileLock
 from metagen.data import cache
 def read():
     yield toy_bank(held=2).images[:3]
@@ -208,8 +229,8 @@ def test_what_a_killed_process_left_goes_with_the_next_start(tmp_path):
     where = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=where)
     assert done.returncode == -signal.SIGKILL
-    left = list((tmp_path / "banks").iterdir())
-    assert len(left) == 1, "half a bank, under a temporary name"
+    left = sorted(path.suffix for path in (tmp_path / "banks").iterdir())
+    assert left == [".lock", ".tmp"], "half a bank, under a temporary name"
     assert same(load(tmp_path, Reader()), toy_bank(held=2))
     assert sorted(path.suffix for path in (tmp_path / "banks").iterdir()) == [".bank", ".json"]
 

@@ -244,4 +244,8 @@ def test_reasons_and_table_of_records_by_hand():
            "metrics": {"a": {"mean": 1.5}}, "per_episode": {"a": [1.0, 2.0]}}  # fmt: skip
     assert expected(old, old, []) == []
     assert expected(old, new, []) == ["device cpu -> cuda:0", "data.train.sha256 x -> y"]
+    pillow = {"torch": "2.0", "pillow": "13.0"}
+    assert expected(old, {**old, "versions": pillow}, []) == [], "nobody knows which one it was"
+    theirs = {**old, "versions": {**pillow, "pillow": "12.3"}}
+    assert expected(theirs, {**old, "versions": pillow}, []) == ["versions.pillow 12.3 -> 13.0"]
     assert side_by_side(old, new).splitlines()[-1].split() == ["a", "1", "1.5", "0.5", "1", "of", "2"]

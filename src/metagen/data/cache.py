@@ -13,6 +13,7 @@ from metagen.data.bank import Bank
 from metagen.data.bank_file import Stream, UnwritableError
 from metagen.errors import MetagenError
 from metagen.files import expanded, scratch, write_json
+from metagen.locked import locked
 from metagen.reading import read_json
 
 _LOG = logging.getLogger(__name__)
@@ -46,12 +47,34 @@ def cached(folder: Path, name: str, key: str | None, place: str, stream: Callabl
         stream: reads the images, in the order of their classes.
     """
     banks = folder / "banks"
+    if key is None:
+        return _made(banks, name, None, place, stream)
     pointer = banks / f"{key}.json"
+    if (bank := _known(pointer)) is not None:
+        return bank
+    waited: list[None] = []
+
+    def wait() -> None:
+        waited.append(None)
+        _LOG.warning("waits for the images of %s, which another process reads", name)
+
+    with locked(pointer, wait):
+        bank = _known(pointer) if waited else None
+        return _made(banks, name, key, place, stream) if bank is None else bank
+
+
+def _known(pointer: Path) -> Bank | None:
+    """Return the bank that a pointer names, if there is one and nothing is wrong with it."""
     try:
-        if key is not None and pointer.exists():
-            return bank_file.read(banks / Path(read_json(pointer)["bank"]).name)
+        if pointer.exists():
+            return bank_file.read(pointer.parent / Path(read_json(pointer)["bank"]).name)
     except Exception as error:  # whatever is wrong with it, the sources are at hand
         _LOG.warning("cache %s is not used and will be rebuilt: %s", pointer, error)
+    return None
+
+
+def _made(banks: Path, name: str, key: str | None, place: str, stream: Callable[[], Stream]) -> Bank:
+    """Read a bank and store it, where that is possible."""
     try:
         return _stored(banks, name, key, place, stream())
     except UnwritableError as error:

@@ -10,7 +10,7 @@ import torch
 
 from metagen import __version__
 
-PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics")
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "pillow")
 
 
 def versions() -> dict[str, str]:

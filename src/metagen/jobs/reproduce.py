@@ -50,7 +50,7 @@ class Reproduction:
         lines += _listed("today's conf has, the saved value counts", self.opened.changed)
         lines += _listed("not on this machine", self.opened.moved)
         lines += _listed("code", changed_keys({"commit": self.old.get("git")}, {"commit": git_commit()}))
-        lines += _listed("versions", changed_keys(self.old.get("versions", {}), versions()))
+        lines += _listed("versions", _changed(self.old.get("versions", {}), versions()))
         return "\n".join(lines if len(lines) > 1 else [*lines, "nothing differs: conf, code and versions"])
 
     def share_threads(self) -> None:
@@ -105,12 +105,17 @@ def expected(old: Record, new: Record, given: Sequence[str]) -> list[str]:
         reasons.append(f"device {old['device']} -> {new['device']}")
     for name in ("versions", "machine", "data"):
         if name in old:  # a run of an earlier version did not write down all of it
-            found = changed_keys(old[name], new[name])
+            found = (_changed if name == "versions" else changed_keys)(old[name], new[name])
             reasons += [f"{name}.{key} {_short(a)} -> {_short(b)}" for key, (a, b) in found.items()]
     a, b = (record["training"].get("sha256") for record in (old, new))
     if a and a != b:
         reasons.append("another checkpoint")
     return reasons
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which versions differ; an earlier version wrote down those of fewer packages."""
+    return changed_keys(old, {name: one for name, one in new.items() if name in old})
 
 
 def _verdict(old: Record, new: Record, equal: bool, reasons: Sequence[str]) -> str:
