@@ -139,7 +139,7 @@ KINDS = {"sample": "generate", "logits": "classify"}
 """Method -> the kind of task that a module with it serves."""
 DEFAULTS = {
     name: getattr(Model, name)
-    for name in ("per_class", "head", "encoder", "later", "loss_unit", "surrogate", "batch_statistics", "transductive",
-                 "lowers", "colours", "one_by_one")
+    for name in ("per_class", "head", "encoder", "later", "loss_unit", "surrogate", "batch_statistics",
+                 "transductive", "lowers", "colours", "one_by_one")
 } | {"settle": lambda transformed: None}  # fmt: skip
 """What holds for a module that does not say it."""
