@@ -205,3 +205,12 @@ def test_every_argument_stands_in_the_yaml(group):
             if node.get("_partial_"):
                 continue
             assert not absent, f"conf/{group}/{choice}.yaml lacks {absent} of {node['_target_']}"
+
+
+def test_leave_one_out_leads_with_a_figure_that_one_image_over_and_over_cannot_win():
+    """Sweeps and `list` go by the first metric; `recognised` is read beside diversity."""
+    for experiment in ("mnist_leave_one_out", "mnist_leave_one_out_started"):
+        metrics = composed(f"experiment={experiment}").metrics
+        name = next(iter(metrics))
+        assert name == "coverage_relative"
+        assert get_object(metrics[name]._target_).beside is None
