@@ -133,6 +133,7 @@ def test_what_cannot_be_compared_is_left_out_and_says_why(runs):
         None,
         '{"metrics": ',
         '{"metrics": {}}',
+        record("maml", 7, values(1), sha="g", task={"a_key_of_today": False}),
     )
     (folder / "11" / "checkpoints").mkdir()
     (folder / "11" / "checkpoints" / "last.ckpt").touch()
@@ -148,6 +149,7 @@ def test_what_cannot_be_compared_is_left_out_and_says_why(runs):
         "11": "unfinished (no metrics.json; checkpoints/last.ckpt",
         "12": "cannot be read",
         "13": "it has no 'episodes'",
+        "14": "other test episodes (sha256 g, the others a)",
     }.items():
         assert words in lines[number], lines
     assert any("the same run as" in line for line in lines.values())
