@@ -83,7 +83,6 @@ def trains_a_step(name):
     few = FEW if "shots" in cfg.task else []
     if cfg.task.get("test_ways"):
         few = [*few, "task.test_ways=2"]
-    few = [*few, *(f"metrics.{name}.steps=1" for name, node in cfg.metrics.items() if "steps" in node)]
     if "importance_samples" in (cfg.get("likelihood") or {}):
         few = [*few, "likelihood.importance_samples=2"]
     few = [
@@ -101,6 +100,9 @@ def trains_a_step(name):
         _, start, *_ = Path(cfg.checkpoint).parts
         assert run(["train", f"experiment={start}", *TINY, *few]) == 0
     few = [*few, *(f"learner.{key}=2" for key in ("steps", "test_steps") if cfg.learner.get(key, 0) > 2)]
+    for key, value in (("steps", 1), ("k", 2)):  # a training of one step, neighbours among three samples
+        metrics = [metric for metric, node in cfg.metrics.items() if key in node]
+        few = [*few, *(f"metrics.{metric}.{key}={value}" for metric in metrics)]
     assert run(["train", f"experiment={name}", *TINY, *few, "hydra.run.dir=out"]) == 0
     with open("out/metrics.json") as file:
         record = json.load(file)

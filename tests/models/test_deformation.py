@@ -240,7 +240,7 @@ def test_bad_arguments_and_an_empty_support_are_refused():
         {"start": 1.0},
         {"colours": 2},
         {"candidates": 0},
-        {"learn": "pen"},
+        {"learn": "paper"},
     ):
         with pytest.raises(MetagenError, match=f"{next(iter(wrong))}="):
             tiny(**wrong)
