@@ -13,6 +13,7 @@ class Accuracy(Metric):
     """
 
     name = "accuracy"
+    words = "share of the query images that are given their own class, in %; 100 / N is blind guessing"
     unit = "%"
     needs_logits = True
 
@@ -30,6 +31,7 @@ class InductiveAccuracy(Accuracy):
     """Accuracy where every query image is classified by itself, with the support's batch statistics."""
 
     name = "accuracy_inductive"
+    words = "accuracy where every query image is classified by itself, with the support's batch statistics"
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Compare the inductive logits with the query's labels."""
@@ -40,6 +42,7 @@ class TransductiveAccuracy(Accuracy):
     """Accuracy where the query images are normalised with each other: they share what they are."""
 
     name = "accuracy_transductive"
+    words = "accuracy where the query images are normalised with each other, and so share what they are"
 
     def measure(self, outcome: Outcome) -> Tensor:
         """Compare the transductive logits with the query's labels."""

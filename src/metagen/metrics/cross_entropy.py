@@ -10,6 +10,7 @@ class CrossEntropy(Metric):
     """-mean_b log p(y_b | x_b) over the query images, in nats; log N is blind guessing."""
 
     name = "cross_entropy"
+    words = "-log p of the own class of a query image, in nats; log N is blind guessing"
     unit = "nats"
     better = "lower"
     needs_logits = True
