@@ -95,12 +95,12 @@ def _why(run: FinishedRun, other: FinishedRun) -> str:
     if _test_classes(run) != _test_classes(other):
         ours, theirs = (_few(_test_classes(one)) for one in (run, other))
         return f"another split (tested on {ours}, the others on {theirs}; to pair within each, see --within)"
-    theirs = other.record["task"]
-    for key, value in run.record["task"].items():
-        if key in theirs and value != theirs[key]:  # runs of earlier versions have fewer keys
-            return f"another task (task.{key}={value}, the others {theirs[key]})"
-    mine, others = (str(one.record["episodes"].get("sha256"))[:8] for one in (run, other))
-    return f"other test episodes (sha256 {mine}, the others {others})"
+    task, others = run.record["task"], other.record["task"]
+    for key in [key for key in task if key in others]:  # runs of earlier versions have fewer
+        if task[key] != others[key]:
+            return f"another task (task.{key}={task[key]}, the others {others[key]})"
+    ours, theirs = (str(one.record["episodes"].get("sha256"))[:8] for one in (run, other))
+    return f"other test episodes (sha256 {ours}, the others {theirs})"
 
 
 def _few(names: Sequence[str]) -> str:
