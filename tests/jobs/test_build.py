@@ -55,6 +55,11 @@ def test_what_a_model_learns_later_may_be_missing_from_the_start(tmp_path):
     assert torch.equal(fresh.model.velocity.leave.weight, trained.model.velocity.leave.weight)
     with pytest.raises(MetagenError, match="another model"):
         start_from(deformation(pen=True, learn="pen", hidden=16), tmp_path / "a.ckpt")
+    with pytest.raises(MetagenError, match="another model"):  # a critic of what no pen has learned to draw
+        start_from(deformation(pen=True, learn="critic"), tmp_path / "a.ckpt")
+    saved(fresh, tmp_path / "b.ckpt")
+    with pytest.raises(MetagenError, match=r"model\.pen\..* differs"):
+        start_from(deformation(pen=True, learn="pen", pen_channels=16), tmp_path / "b.ckpt")
 
 
 def test_another_model_and_what_is_no_checkpoint_are_refused(tmp_path):

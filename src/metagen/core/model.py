@@ -41,7 +41,7 @@ class Model(nn.Module):
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ()
     encoder: ClassVar[tuple[str, ...]] = ()
-    later: ClassVar[tuple[str, ...]] = ()
+    later: tuple[str, ...] = ()
     training_only: tuple[str, ...] = ()
     loss_unit: ClassVar[str] = "nats"
     surrogate: ClassVar[bool] = False

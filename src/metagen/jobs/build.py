@@ -289,7 +289,8 @@ def start_from(experiment: Experiment, path: str | Path) -> None:
     fitting = {name: x for name, x in saved.items() if name in own and x.shape == own[name].shape}
     model = experiment.objective.model
     may_lack = _of_model(experiment, (*model.later, *model.training_only))
-    absent = [name for name in own if name.startswith("model.") and name not in fitting | may_lack]
+    lacking = may_lack.keys() - saved.keys()
+    absent = [name for name in own if name.startswith("model.") and name not in fitting.keys() | lacking]
     if absent:
         raise MetagenError(f"{path} holds another model: {absent[0]} differs; use the model.* of its run")
     experiment.load_state_dict(fitting, strict=False)

@@ -62,7 +62,6 @@ class Deformed(Generator):
     per_class: ClassVar[tuple[str, ...]] = ()
     head: ClassVar[tuple[str, ...]] = ("pen.pixels.*",)
     encoder: ClassVar[tuple[str, ...]] = ("see.*",)
-    later: ClassVar[tuple[str, ...]] = ("pen.*",)
     needs_memory = True
     surrogate = True  # z* is held constant
     loss_unit = "sum of the errors of registration, deformation and pen"
@@ -108,8 +107,9 @@ class Deformed(Generator):
             refine_rate: its first step, in typical displacements.
             least_likeness: pairs that registration leaves less alike, 1 - gap, teach the flows nothing.
             features: numbers that are read from an image.
-            channels: width of the nets of images; of the pen's at half the resolution, unless
-            pen_channels: says another one, by which the pen's width of all that is no image is 4 times that.
+            channels: width of the nets of images.
+            pen_channels: width of the pen's net at half the resolution, a fourth of its width of what is no
+                image; None: ``channels``, and ``hidden``.
             hidden: width of all that is no image.
             sample_steps: steps of each flow.
             spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
@@ -138,6 +138,7 @@ class Deformed(Generator):
         self.noise, self.start, self.colours = noise, start, colours
         self.candidates, self.selection, self.learn, self.relative = candidates, selection, learn, relative
         self.deform = Deformation(size, points, unit, stiffness, contrast, colours)
+        self.later = ("pen.*",) if learn == "pen" else ()
         self.training_only = () if relative else ("guess.*",)
         self.guess = Guess(size, self.deform.numbers, max(8, channels * 2 // 5), hidden, colours)
         net, seen = strided(colours, size, max(8, channels * 2 // 3))
