@@ -12,6 +12,7 @@ import metagen
 from metagen.cli.main import run
 from metagen.config.tree import conf_dir
 from metagen.demo.engine import Engine
+from metagen.runs.reopen import reopen
 
 TINY = [*QUICK, "trainer.max_steps=2", "trainer.val_check_interval=1", "samples=3", "judge.epochs=1"]
 
@@ -93,3 +94,13 @@ def test_a_model_of_ones_own_folder_is_reopened_without_it(tmp_cwd, monkeypatch)
     assert run(["evaluate", "run", "hydra.run.dir=again"]) == 0
     assert record("again")["per_episode"] == record("run")["per_episode"]
     assert record("again")["choices"]["model"] == "net"
+
+
+def test_a_key_that_a_new_choice_does_not_have_is_no_override_any_more(tmp_path):
+    words = ["experiment=omniglot_nll", "likelihood.contexts=[0,5]", "samples=3"]
+    (tmp_path / ".hydra").mkdir()
+    for name, content in (("config", metagen.compose(words).config), ("overrides", words)):
+        (tmp_path / ".hydra" / f"{name}.yaml").write_text(json.dumps(content, default=str))
+    new = ["likelihood=none", "samples=5"]
+    assert reopen(tmp_path, new).overrides == ["experiment=omniglot_nll", *new]
+    assert reopen(tmp_path, ["samples=5"]).overrides == [*words[:2], "samples=5"]

@@ -35,7 +35,8 @@ class Reopened(NamedTuple):
     """The saved configuration of a run, under new overrides.
 
     config:    what runs, interpolations unresolved.
-    overrides: the saved ones and the new ones; of two for the same key the new one.
+    overrides: the saved ones and the new ones; of two for the same key the new one, and none of a key that a
+        new choice does not have.
     known:     those of them that today's tree takes.
     lost:      saved ones that it no longer takes; their effect is in ``config`` all the same.
     changed:   key -> (saved, what today's tree composes), where these differ.
@@ -109,7 +110,9 @@ def reopen(run: Path, new: Sequence[str] = (), start: bool = True) -> Reopened:
     chosen = {group: name for group, name in after.choices.items() if before.choices.get(group) != name}
     given_groups = {group: after.choices[group] for group in map(group_of, new) if group in after.choices}
     choices = {**before.choices, **_saved_choices(run), **chosen, **given_groups}
-    return Reopened(config, merged(overrides, new), kept, lost, differing, moved, choices)
+    gone = set(known).difference(kept)  # a new choice has no such keys
+    overrides = merged([text for text in overrides if text not in gone], new)
+    return Reopened(config, overrides, kept, lost, differing, moved, choices)
 
 
 def evaluation_of(run: Path, new: Sequence[str] = (), force: bool = False) -> Run:
