@@ -103,6 +103,7 @@ class Coverage(Prdc):
 
     name = "coverage"
     unit = "%"
+    beside = "recognised"
 
     def compare(self, real: Tensor, fake: Tensor) -> Tensor:
         """Count the balls that are not empty."""
