@@ -9,6 +9,7 @@ from torch import nn
 
 from metagen.errors import MetagenError
 from metagen.jobs.build import build_experiment, check_layers, load_checkpoint, start_from
+from metagen.runs.places import SHIPPED
 from metagen.runs.reopen import checkpoint_file
 from metagen.training.plateau import StepPlateau
 
@@ -108,6 +109,13 @@ def test_a_checkpoint_may_be_named_by_its_run(tmp_path):
     best.touch()
     assert checkpoint_file(tmp_path) == best
     assert checkpoint_file(best) == best
+
+
+def test_a_checkpoint_may_be_one_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint_file("pretrained/symbols") == SHIPPED / "symbols" / "model.safetensors"
+    with pytest.raises(MetagenError, match=r"no model pretrained/symbls ships .* did you mean 'symbols'"):
+        checkpoint_file("pretrained/symbls")
 
 
 @pytest.mark.parametrize("name", ["ReduceLROnPlateau", "SequentialLR", "ChainedScheduler"])

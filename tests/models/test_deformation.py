@@ -152,6 +152,22 @@ def test_the_pen_learns_alone_on_what_was_learned_without_it():
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_an_autoregressive_pen_learns_alone_and_together():
+    losses, parts = trained(tiny(learn="pen", pen_density="autoregressive", least_likeness=-9.0))
+    assert parts == {"pen"}
+    assert losses[0] == pytest.approx(math.log(2) + math.log(256) / 8, abs=0.3), (
+        "a bit of ink and of grey a pixel"
+    )
+    assert losses[-1] < 0.5 * losses[0]
+    _, parts = trained(tiny(pen_density="autoregressive", least_likeness=-9.0))
+    assert parts == {"pen", "velocity", "see", "guess"}
+
+
+def test_an_autoregressive_pen_draws_ink_alone():
+    with pytest.raises(MetagenError, match=r"model\.pen_density=autoregressive .* data\.channels=1"):
+        tiny(colours=3, pen_density="autoregressive")
+
+
 def test_a_pen_learns_only_where_there_is_one():
     with pytest.raises(MetagenError, match=r"model\.learn=pen: there is none; set model\.pen=true"):
         tiny(learn="pen", pen=False)

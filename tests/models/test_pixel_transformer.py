@@ -74,7 +74,7 @@ def test_an_image_changes_nothing_before_it_and_something_after_it():
 
 def test_patches_and_images_are_inverse():
     model, x = tiny(8, (2, 4)), images(2, 3, 1, 8, 8)
-    back = model._image((model._patches(x).flatten(0, 1) + 1) / 2)
+    back = model.patches.image((model._patches(x).flatten(0, 1) + 1) / 2)
     assert torch.equal(back, x.flatten(0, 1))
 
 
@@ -165,7 +165,7 @@ def test_a_sequence_keeps_no_scores_of_all_pairs_of_patches_by_default():
         model.settle(transformed)
         kept[transformed] = width(lambda model=model: model.sequence_nll(x).mean())
         value = model.sequence_nll(x)
-    tokens = 40 * model.length
+    tokens = 40 * model.patches.length
     assert kept[True] >= 3 * 2 * 8 * tokens**2 > 2 * kept[False]  # of 3 classes and 2 heads
     plain = tiny(layers=1)
     plain.load_state_dict(model.state_dict())

@@ -30,22 +30,22 @@ class Block(nn.Module):
     def forward(self, h: Tensor, ways: int, images: int, past: Seen | None) -> tuple[Tensor, Seen]:
         """Map tokens (N T, L, width); return them and what they show to other images."""
         q, k, v = self._split(self.own(self.norms[0](h)))
-        h = h + self.own_out(_merge(self._attend(q, Seen(k, v), causal=True)))
+        h = h + self.own_out(merge(self._attend(q, Seen(k, v), causal=True)))
         length = h.shape[1]
         q, k, v = self._split(self.others(self.norms[1](h)).reshape(ways, images * length, -1))
         sink_k, sink_v = (s.expand(ways, -1, -1, -1) for s in self.sink)
         shown = Seen(torch.cat([sink_k, k], 2), torch.cat([sink_v, v], 2))
         seen, mask = (past, None) if past is not None else (shown, _before(images, length, h.device))
-        found = _merge(self._attend(q, seen, mask))
+        found = merge(self._attend(q, seen, mask))
         return self._finish(h + self.others_out(found).reshape(h.shape)), shown
 
     def extend(self, h: Tensor, own: Seen | None, past: Seen) -> tuple[Tensor, Seen]:
         """Map one more token of each image, (B, 1, width), given the keys and values of those before it."""
         q, k, v = self._split(self.own(self.norms[0](h)))
         own = Seen(k, v) if own is None else Seen(torch.cat([own.keys, k], 2), torch.cat([own.values, v], 2))
-        h = h + self.own_out(_merge(self._attend(q, own)))
+        h = h + self.own_out(merge(self._attend(q, own)))
         q, _, _ = self._split(self.others(self.norms[1](h)))
-        return self._finish(h + self.others_out(_merge(self._attend(q, past)))), own
+        return self._finish(h + self.others_out(merge(self._attend(q, past)))), own
 
     def _attend(self, q: Tensor, seen: Seen, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Return softmax(q k' / sqrt(d)) v over what ``mask`` lets be seen, (B, heads, S, size)."""
@@ -84,7 +84,7 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
 
 
-def _merge(x: Tensor) -> Tensor:
+def merge(x: Tensor) -> Tensor:
     """Map (B, heads, S, size) to (B, S, width)."""
     return x.transpose(-3, -2).flatten(-2)
 

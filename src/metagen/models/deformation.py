@@ -11,6 +11,7 @@ from metagen.core.episode import Params, Shots
 from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.models.autoregressive_pen import AutoregressivePen
 from metagen.models.critic import Critic
 from metagen.models.pen import Pen, VectorField
 from metagen.models.registration import Deformation, Guess, strided
@@ -88,6 +89,7 @@ class Deformed(Generator):
         noise: NonNegativeFloat = 1.0,
         start: Decay = 0.0,
         pen: bool = True,
+        pen_density: Literal["flow", "autoregressive"] = "flow",
         redrawn: bool = True,
         candidates: Turns = 1,
         selection: NonNegativeFloat = 1.0,
@@ -109,7 +111,8 @@ class Deformed(Generator):
             features: numbers that are read from an image.
             channels: width of the nets of images.
             pen_channels: width of the pen's net at half the resolution, a fourth of its width of what is no
-                image; None: ``channels``, and ``hidden``.
+                image; None: ``channels``, and ``hidden``. Of an autoregressive one: of its tokens; None:
+                twice ``channels``.
             hidden: width of all that is no image.
             sample_steps: steps of each flow.
             spread: standard deviation of the noise from which deformations are drawn; 1 is the density.
@@ -117,6 +120,8 @@ class Deformed(Generator):
             start: time at which the pen's flow begins, in [0, 1), from noise blended with the deformed image
                 (Meng et al.: *SDEdit*, ICLR 2022); 0 is the density, more keeps more of the strokes.
             pen: whether there is one; without it a step takes a third of the time.
+            pen_density: of the pen: a flow over pixels; or, of grey images, an autoregressive one of ink
+                (:class:`metagen.models.autoregressive_pen.AutoregressivePen`), at temperature ``noise``.
             redrawn: whether samples are drawn in another pen; False shows the deformed image.
             candidates: of which the critic chooses a sample; 1: without a critic.
             selection: s, of that choice; 1 corrects the density, more prefers what is like other people's.
@@ -132,6 +137,10 @@ class Deformed(Generator):
             raise MetagenError(f"model.learn={learn}: expected flows, pen or critic")
         if learn == "pen" and not pen:
             raise MetagenError("model.learn=pen: there is none; set model.pen=true")
+        if pen and pen_density == "autoregressive" and colours != 1:
+            raise MetagenError(
+                "model.pen_density=autoregressive draws ink on paper: set data.channels=1, or use flow"
+            )
         contrast = (12.0 if colours == 1 else 0.0) if contrast is None else contrast
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
@@ -146,7 +155,11 @@ class Deformed(Generator):
         known = 2 * features + (self.deform.numbers if relative else 0)
         self.velocity = VectorField(self.deform.numbers, known, hidden)
         wide = (channels, hidden) if pen_channels is None else (pen_channels, 4 * pen_channels)
-        self.pen = Pen(colours, known, *wide) if pen else None
+        self.pen: Pen | AutoregressivePen | None = None
+        if pen and pen_density == "flow":
+            self.pen = Pen(colours, known, *wide)
+        elif pen:
+            self.pen = AutoregressivePen(size, known, pen_channels or 2 * channels)
         self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
@@ -209,6 +222,8 @@ class Deformed(Generator):
 
     def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return deformed images c (B, C, S, S) in another pen."""
+        if isinstance(self.pen, AutoregressivePen):
+            return self.pen.sample(c, features, key, self.noise)
         noise = self.noise * rng.normal(key, tuple(c.shape), c.dtype)
         x = torch.lerp(noise, 2 * c - 1, self.start)
         if torch.compiler.is_exporting():  # a graph is the same for any number of images
@@ -219,6 +234,7 @@ class Deformed(Generator):
     def _redrawn(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
         """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
         assert self.pen is not None
+        assert not isinstance(self.pen, AutoregressivePen)
         for i in range(self.sample_steps):
             t = x.new_full((x.shape[0],), self.start + (1 - self.start) * i / self.sample_steps)
             mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
@@ -270,6 +286,8 @@ class Deformed(Generator):
 
     def _pen_loss(self, b: Tensor, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return the cross-entropy of the images b (B, C, S, S), a mean over pixels, (B,)."""
+        if isinstance(self.pen, AutoregressivePen):
+            return self.pen(b, c, features) / b[0].numel()
         assert self.pen is not None
         e = rng.normal(rng.fold_in(key, 1), tuple(b.shape), b.dtype)
         t = rng.normal(rng.fold_in(key, 2), (len(b),), b.dtype).sigmoid()

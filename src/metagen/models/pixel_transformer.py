@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
@@ -17,10 +16,9 @@ from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.functional.compiled import compiled
 from metagen.models.context_attention import Block, RMSNorm, Seen
+from metagen.models.patches import WINDOW, Patches
 from metagen.ranges import Colours, PositiveInt, Side, Width, checked
 
-ABOVE, ASIDE = 3, 2
-"""A patch is embedded by the known patches of the 3 rows above it, 2 to either side, and 2 to its left."""
 MOST_BITS = 12
 """2^12 symbols; a larger patch would need a table that no support set can fill."""
 
@@ -84,17 +82,16 @@ class PixelTransformer(Generator):
         super().__init__()
         high, wide = _fitting(size, patch, width, heads)
         _check_images(size, high * wide, colours, longest)
-        self.patch, self.grid = (high, wide), (size // high, size // wide)
-        self.bits, self.length, self.second_order = high * wide, self.grid[0] * self.grid[1], second_order
-        self.one_by_one = False
+        self.patches = Patches(size, (high, wide))
+        self.second_order, self.one_by_one = second_order, False
         self.context = nn.Parameter(torch.zeros(1, features))
         self.register_buffer("memory", torch.zeros(1, 0, 1, size, size), persistent=False)
-        self.look = nn.Linear((ABOVE * (2 * ASIDE + 1) + ASIDE) * self.bits, width)
-        self.place = nn.Parameter(0.02 * torch.randn(self.length, width))
+        self.look = nn.Linear(WINDOW * self.patches.bits, width)
+        self.place = nn.Parameter(0.02 * torch.randn(self.patches.length, width))
         self.inject = nn.Linear(features, width, bias=False)
         self.blocks = nn.ModuleList(Block(width, heads, second_order is not False) for _ in range(layers))
         self.norm = RMSNorm(width)
-        self.symbols = nn.Linear(width, 2**self.bits)
+        self.symbols = nn.Linear(width, 2**self.patches.bits)
         self.compiled = compiled
 
     def settle(self, transformed: bool) -> None:
@@ -132,20 +129,17 @@ class PixelTransformer(Generator):
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
         """Draw one image for each class index of ``y`` (B,), patch by patch: (B, 1, H, W), pixels 0 or 1."""
         past = [Seen(s.keys, s.values) for s in self._past(y[:, None])]
-        draws = rng.uniform(key, (y.shape[0], self.length), self.context.dtype)
+        draws = rng.uniform(key, (y.shape[0], self.patches.length), self.context.dtype)
         c = self.context[y]
-        known = c.new_zeros(y.shape[0], 0, self.bits)
+        known = c.new_zeros(y.shape[0], 0, self.patches.bits)
         own: list[Seen | None] = [None] * len(self.blocks)
-        for j in range(self.length):
-            gap = c.new_zeros(y.shape[0], self.length - j, self.bits)
-            token = self._window(torch.cat([known, gap], 1))[:, j : j + 1]
-            h = self.look(token) + self.place[j] + self.inject(c)[:, None]
+        for j in range(self.patches.length):
+            h = self.look(self.patches.next_window(known)) + self.place[j] + self.inject(c)[:, None]
             for i, block in enumerate(self._layers()):
                 h, own[i] = block.extend(h, own[i], past[i])
-            p = self.symbols(self.norm(h))[:, 0].softmax(-1)
-            symbol = (p.cumsum(-1) < draws[:, j, None]).sum(-1).clamp(max=p.shape[-1] - 1)
-            known = torch.cat([known, 2 * self._bits_of(symbol).to(c)[:, None] - 1], 1)
-        return self._image((known + 1) / 2)
+            patch = self.patches.draw(self.symbols(self.norm(h))[:, 0], draws[:, j])
+            known = torch.cat([known, patch[:, None]], 1)
+        return self.patches.image((known + 1) / 2)
 
     def _run(self, tokens: Tensor, patches: Tensor, past: "list[Seen] | None") -> tuple[list[Seen], Tensor]:
         """Return what each layer shows of the images (N, T, L, width), and their log-likelihoods (N T,).
@@ -158,7 +152,7 @@ class PixelTransformer(Generator):
             h, seen = block(h, ways, images, None if past is None else past[i])
             shown.append(seen)
         log_p = self.symbols(self.norm(h)).log_softmax(-1)
-        symbols = ((patches > 0).long() * self._powers(patches)).sum(-1)
+        symbols = self.patches.symbols(patches)
         return shown, log_p.gather(-1, symbols[..., None])[..., 0].sum(-1)
 
     def _past(self, y: Tensor) -> list[Seen]:
@@ -177,36 +171,12 @@ class PixelTransformer(Generator):
 
     def _patches(self, x: Tensor) -> Tensor:
         """Map images (N, T, 1, H, W) to patches (N, T, L, bits) of -1 and 1."""
-        high, wide = self.patch
-        x = x.unflatten(-1, (self.grid[1], wide)).unflatten(-3, (self.grid[0], high))
-        x = x.squeeze(2).transpose(-3, -2).flatten(-2).flatten(-3, -2)
-        return torch.where(x > 0.5, 1.0, -1.0).to(self.place.dtype)
-
-    def _image(self, patches: Tensor) -> Tensor:
-        """Map patches (B, L, bits) to images (B, 1, H, W)."""
-        x = patches.unflatten(1, self.grid).unflatten(-1, self.patch).transpose(2, 3)
-        return x.flatten(3, 4).flatten(1, 2)[:, None]
+        return self.patches.split(x).to(self.place.dtype)
 
     def _tokens(self, patches: Tensor, c: Tensor) -> Tensor:
         """Embed what is known before each patch, (N, T, L, bits) with rows c (N, T, D): (N, T, L, width)."""
-        windows = self._window(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+        windows = self.patches.window(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
         return self.look(windows) + self.place + self.inject(c)[..., None, :]
-
-    def _window(self, patches: Tensor) -> Tensor:
-        """Return the known patches around each, (B, L, offsets * bits); 0 where there are none."""
-        rows, columns = self.grid
-        x = patches.unflatten(1, self.grid)
-        x = F.pad(x, (0, 0, ASIDE, ASIDE, ABOVE, 0))
-        offsets = [(up, ASIDE + s) for up in range(ABOVE) for s in range(-ASIDE, ASIDE + 1)]
-        offsets += [(ABOVE, s) for s in range(ASIDE)]
-        return torch.cat([x[:, r : r + rows, s : s + columns] for r, s in offsets], -1).flatten(1, 2)
-
-    def _powers(self, like: Tensor) -> Tensor:
-        return 2 ** torch.arange(self.bits, device=like.device)
-
-    def _bits_of(self, symbols: Tensor) -> Tensor:
-        """Map symbols (B,) to pixels (B, bits) of 0 and 1."""
-        return (symbols[:, None] // self._powers(symbols)) % 2
 
     def _layers(self) -> "list[Block]":
         return list(self.blocks)  # type: ignore[arg-type]

@@ -157,10 +157,14 @@ def best_checkpoint(run: str | Path) -> Path:
 def checkpoint_file(path: str | Path) -> Path:
     """Return the checkpoint file that ``checkpoint=PATH`` names: a file, or a run's folder with its best one.
 
+    The folder may be one that ``metagen export`` wrote, ``pretrained/NAME`` or ``hf://OWNER/NAME``
+    (:func:`metagen.runs.places.located`).
+
     Raises:
-        MetagenError: the folder is no run, or has no checkpoint.
+        MetagenError: the folder is no run, or has no checkpoint, or is not to be had.
     """
-    return best_checkpoint(path) if Path(path).is_dir() else Path(path)
+    folder = located(path)
+    return best_checkpoint(folder) if folder.is_dir() else Path(path)
 
 
 def _saved_choices(run: Path) -> dict[str, str]:

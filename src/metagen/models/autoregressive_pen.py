@@ -1,0 +1,119 @@
+"""A pen that draws the ink of a deformed image anew patch by patch, each given all of the ink before it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metagen.functional import rng
+from metagen.models.context_attention import RMSNorm, merge
+from metagen.models.layers import Conv2d
+from metagen.models.patches import WINDOW, Patches
+
+PATCH = (2, 4)
+"""256 symbols; a divisor of every size that is a multiple of four."""
+GREY = 16
+"""Channels of the net that shades ink as the training images are shaded."""
+
+
+class AutoregressivePen(nn.Module):
+    r"""p(x | c, f) = p(b | c, f) p(x | b), with b the ink of x, what is above 1/2, and c the deformed image.
+
+    .. math:: p(b | c, f) = \prod_j p(s_j | s_{<j}, c, f)
+
+    with s_j the j-th patch of 2 x 4 pixels as one of 256 symbols, by a causal transformer (van den Oord et
+    al.: *Conditional image generation with PixelCNN decoders*, NeurIPS 2016; Chen et al.: *Generative
+    pretraining from pixels*, ICML 2020). Each token knows the patches around it that are drawn already, and
+    all of c around it. p(x | b) is a point, E[x | b], found by a net with a logistic loss: ink's grey edges.
+    """
+
+    def __init__(self, size: int, features: int, width: int, layers: int = 3, heads: int = 4) -> None:
+        super().__init__()
+        self.patches = Patches(size, PATCH)
+        few = max(8, width // 4)
+        self.draft = nn.Sequential(
+            Conv2d(1, few, 3, padding=1), nn.SiLU(), Conv2d(few, few, 3, padding=1), nn.SiLU()
+        )
+        self.enter = nn.Linear(few * self.patches.bits, width)
+        self.around = nn.Sequential(
+            nn.SiLU(), Conv2d(width, width, 3, padding=1), nn.SiLU(), Conv2d(width, width, 3, padding=1)
+        )
+        self.place = nn.Parameter(0.02 * torch.randn(self.patches.length, width))
+        self.look = nn.Linear(WINDOW * self.patches.bits, width)
+        self.given = nn.Linear(features, width)
+        self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(layers))
+        self.norm = RMSNorm(width)
+        self.symbols = nn.Linear(width, 2**self.patches.bits)
+        self.grey = nn.Sequential(
+            Conv2d(1, GREY, 3, padding=1), nn.SiLU(),
+            Conv2d(GREY, GREY, 3, padding=1), nn.SiLU(),
+            Conv2d(GREY, 1, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
+        """Return -log p(b | c, f) and the cross-entropy of the greys, (B,) nats an image.
+
+        x and c are (B, 1, S, S), features (B, F).
+        """
+        patches = self.patches.split(x).to(c)
+        h = self.look(self.patches.window(patches)) + self._given(c, features)
+        for block in self._layers():
+            h, _ = block(h)
+        log_p = self.symbols(self.norm(h)).log_softmax(-1)
+        ink = -log_p.gather(-1, self.patches.symbols(patches)[..., None])[..., 0].sum(-1)
+        grey = F.binary_cross_entropy_with_logits(self._shade(patches), x, reduction="none")
+        return ink + grey.sum((1, 2, 3))
+
+    def sample(self, c: Tensor, features: Tensor, key: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return images (B, 1, S, S): c drawn anew, by symbols of probability proportional to p^(1 / T)."""
+        draws = rng.uniform(key, (c.shape[0], self.patches.length), c.dtype)
+        given, known = self._given(c, features), c.new_zeros(c.shape[0], 0, self.patches.bits)
+        seen: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
+        for j in range(self.patches.length):
+            h = self.look(self.patches.next_window(known)) + given[:, j : j + 1]
+            for i, block in enumerate(self._layers()):
+                h, seen[i] = block(h, seen[i])
+            logits = self.symbols(self.norm(h))[:, 0] / max(temperature, 1e-6)
+            known = torch.cat([known, self.patches.draw(logits, draws[:, j])[:, None]], 1)
+        # A grey is on its pixel's side of 1/2, so that what is ink is drawn, and nothing else.
+        grey, ink = self._shade(known).sigmoid(), self.patches.image(known) > 0
+        return torch.where(ink, grey.clamp(min=0.5 + 1 / 255), grey.clamp(max=0.5))
+
+    def _given(self, c: Tensor, features: Tensor) -> Tensor:
+        """Return what each patch knows of c and f, (B, L, width)."""
+        tokens = self.enter(self.patches.parts(self.draft(2 * c - 1)))
+        around = self.around(tokens.mT.unflatten(-1, self.patches.grid)).flatten(2).mT
+        return tokens + around + self.place + self.given(features)[:, None]
+
+    def _shade(self, patches: Tensor) -> Tensor:
+        """Return the logits of the greys of patches (B, L, bits), (B, 1, S, S)."""
+        logits: Tensor = self.grey(self.patches.image(patches))
+        return logits
+
+    def _layers(self) -> "list[CausalBlock]":
+        return list(self.blocks)  # type: ignore[arg-type]
+
+
+class CausalBlock(nn.Module):
+    """h + attention(h) + mlp(h): to the patches before each, then pointwise."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(RMSNorm(width) for _ in range(2))
+        self.enter, self.leave = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(
+        self, h: Tensor, past: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Map tokens (B, L, width), which follow ``past``; return them, and the keys and values so far."""
+        qkv = self.enter(self.norms[0](h)).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        scores = q @ k.mT * q.shape[-1] ** -0.5
+        if q.shape[2] > 1:
+            causal = torch.ones(scores.shape[-2:], dtype=torch.bool, device=h.device).tril()
+            scores = scores.masked_fill(~causal, -torch.inf)
+        h = h + self.leave(merge(scores.softmax(-1) @ v))
+        return h + self.down(F.gelu(self.up(self.norms[1](h)), approximate="tanh")), (k, v)
