@@ -55,9 +55,11 @@ def test_what_a_patch_holds_is_a_rectangle_of_its_image():
 
 def test_a_window_knows_what_was_drawn_before_and_no_more():
     patches = Patches(8, (2, 4))
-    known = torch.randn(2, 5, 8)
-    whole = torch.cat([known, torch.randn(2, 3, 8)], 1)
-    assert torch.equal(patches.next_window(known), patches.window(whole)[:, 5:6])
+    whole = torch.randn(2, 8, 8)
+    for known in range(8):
+        later = torch.cat([whole[:, :known], torch.randn(2, 8 - known, 8)], 1)
+        expected = patches.window(later)[:, known : known + 1]
+        assert torch.equal(patches.next_window(whole[:, :known]), expected)
 
 
 def test_probabilities_of_all_images_sum_to_one_and_samples_follow_them():

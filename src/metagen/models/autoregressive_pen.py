@@ -57,7 +57,7 @@ class AutoregressivePen(nn.Module):
         patches = self.patches.split(x).to(c)
         h = self.look(self.patches.window(patches)) + self._given(c, features)
         for block in self._layers():
-            h, _ = block(h)
+            h = block(h)
         log_p = self.symbols(self.norm(h)).log_softmax(-1)
         ink = -log_p.gather(-1, self.patches.symbols(patches)[..., None])[..., 0].sum(-1)
         grey = F.binary_cross_entropy_with_logits(self._shade(patches), x, reduction="none")
@@ -67,11 +67,11 @@ class AutoregressivePen(nn.Module):
         """Return images (B, 1, S, S): c drawn anew, by symbols of probability proportional to p^(1 / T)."""
         draws = rng.uniform(key, (c.shape[0], self.patches.length), c.dtype)
         given, known = self._given(c, features), c.new_zeros(c.shape[0], 0, self.patches.bits)
-        seen: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
+        seen = [block.nothing(given) for block in self._layers()]
         for j in range(self.patches.length):
             h = self.look(self.patches.next_window(known)) + given[:, j : j + 1]
-            for i, block in enumerate(self._layers()):
-                h, seen[i] = block(h, seen[i])
+            for block, both in zip(self._layers(), seen, strict=True):
+                h = block.extend(h, both, j)
             logits = self.symbols(self.norm(h))[:, 0] / max(temperature, 1e-6)
             known = torch.cat([known, self.patches.draw(logits, draws[:, j])[:, None]], 1)
         # A grey is on its pixel's side of 1/2, so that what is ink is drawn, and nothing else.
@@ -103,17 +103,29 @@ class CausalBlock(nn.Module):
         self.enter, self.leave = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(
-        self, h: Tensor, past: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Map tokens (B, L, width), which follow ``past``; return them, and the keys and values so far."""
-        qkv = self.enter(self.norms[0](h)).chunk(3, -1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in qkv)
-        if past is not None:
-            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+    def forward(self, h: Tensor) -> Tensor:
+        """Map tokens (B, L, width)."""
+        q, k, v = map(self._split, self.enter(self.norms[0](h)).chunk(3, -1))
         scores = q @ k.mT * q.shape[-1] ** -0.5
-        if q.shape[2] > 1:
-            causal = torch.ones(scores.shape[-2:], dtype=torch.bool, device=h.device).tril()
-            scores = scores.masked_fill(~causal, -torch.inf)
-        h = h + self.leave(merge(scores.softmax(-1) @ v))
-        return h + self.down(F.gelu(self.up(self.norms[1](h)), approximate="tanh")), (k, v)
+        causal = torch.ones(scores.shape[-2:], dtype=torch.bool, device=h.device).tril()
+        return self._finish(h, scores.masked_fill(~causal, -torch.inf).softmax(-1) @ v)
+
+    def extend(self, h: Tensor, seen: Tensor, j: int) -> Tensor:
+        """Map token j (B, 1, width); write its key and value into ``seen`` (2, B, heads, L, size)."""
+        q, k, v = map(self._split, self.enter(self.norms[0](h)).chunk(3, -1))
+        seen[0, :, :, j], seen[1, :, :, j] = k[:, :, 0], v[:, :, 0]
+        keys, values = seen[:, :, :, : j + 1]
+        return self._finish(h, (q @ keys.mT * q.shape[-1] ** -0.5).softmax(-1) @ values)
+
+    def nothing(self, like: Tensor) -> Tensor:
+        """Return room for the keys and values of tokens (B, L, width), (2, B, heads, L, size)."""
+        rows, length, width = like.shape
+        return like.new_zeros(2, rows, self.heads, length, width // self.heads)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Map (B, L, width) to (B, heads, L, size)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _finish(self, h: Tensor, found: Tensor) -> Tensor:
+        h = h + self.leave(merge(found))
+        return h + self.down(F.gelu(self.up(self.norms[1](h)), approximate="tanh"))

@@ -42,9 +42,13 @@ class Patches:
 
     def next_window(self, known: Tensor) -> Tensor:
         """Return what is seen from the next patch, (B, 1, WINDOW bits), when some are known, (B, j, bits)."""
-        j = known.shape[1]
-        gap = known.new_zeros(known.shape[0], self.length - j, self.bits)
-        return self.window(torch.cat([known, gap], 1))[:, j : j + 1]
+        row, column = divmod(known.shape[1], self.grid[1])
+        places = [(row - ABOVE + up, column - ASIDE + s) for up in range(ABOVE) for s in range(2 * ASIDE + 1)]
+        places += [(row, column - ASIDE + s) for s in range(ASIDE)]
+        inside = [r >= 0 and 0 <= c < self.grid[1] for r, c in places]
+        index = [1 + r * self.grid[1] + c if here else 0 for (r, c), here in zip(places, inside, strict=True)]
+        blank = known.new_zeros(known.shape[0], 1, self.bits)
+        return torch.cat([blank, known], 1)[:, index].flatten(1)[:, None]
 
     def symbols(self, patches: Tensor) -> Tensor:
         """Map patches (..., bits) to their symbols (...), whole numbers below 2^bits."""
