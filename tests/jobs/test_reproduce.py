@@ -195,6 +195,15 @@ def test_the_checkpoint_of_the_same_seed(here):
     assert reopen(Path("sweep/3")).config["checkpoint"] == "start/${seed}/best.ckpt"
 
 
+def test_a_run_that_began_as_a_model_that_ships(here):
+    config = Path("sweep/3/.hydra/config.yaml")
+    edit(config, "checkpoint: null", "checkpoint: pretrained/symbols")
+    assert reopen(Path("sweep/3")).config["checkpoint"] == "pretrained/symbols"
+    edit(config, "checkpoint: pretrained/symbols", "checkpoint: pretrained/symbls")
+    with pytest.raises(MetagenError, match="no model pretrained/symbls ships"):
+        reopen(Path("sweep/3"))
+
+
 def test_a_strangers_run_runs_no_code(here, capsys):
     evil = Path("sweep/3/.hydra")
     (evil / "overrides.yaml").write_text("- hydra.job.name=taken\n- learner=../../sweep/3/evil\n")

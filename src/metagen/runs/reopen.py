@@ -281,7 +281,7 @@ def _settle(config: Config, start: bool) -> dict[str, tuple[Any, Any]]:
                 node[key] = here
                 moved[f"{name}.{key}"] = (path, here or "the default")
     path = OmegaConf.select(OmegaConf.create(config), "checkpoint")
-    if start and isinstance(path, str) and not Path(path).exists():
+    if start and isinstance(path, str) and not located(path).exists():
         raise MetagenError(
             f"checkpoint={path} is not on this machine: say where it is, as checkpoint=RUN or FILE"
         )
