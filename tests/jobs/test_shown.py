@@ -38,7 +38,7 @@ def test_at_most_eight_rows_and_where_the_others_are():
     table, legend, rest = shown(metrics)
     assert len(table.splitlines()) == 2 + 8
     assert len(legend.splitlines()) == 8
-    coverage = next(line.split() for line in table.splitlines() if line.startswith("coverage "))
+    coverage = next(line.split() for line in table.splitlines() if line.startswith("coverage  "))
     assert coverage[-2] == f"{10 + [*metrics].index('coverage_real')}.00"
     named = {name for name in metrics if name.replace("_", " ") in rest.partition(":")[0]}
     assert {"recall", "fid"} <= named
