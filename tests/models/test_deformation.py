@@ -166,6 +166,8 @@ def test_an_autoregressive_pen_learns_alone_and_together():
 def test_an_autoregressive_pen_draws_ink_alone():
     with pytest.raises(MetagenError, match=r"model\.pen_density=autoregressive .* data\.channels=1"):
         tiny(colours=3, pen_density="autoregressive")
+    with pytest.raises(MetagenError, match=r"model\.pen_channels=6: expected a multiple of 4"):
+        tiny(pen_channels=6, pen_density="autoregressive")
 
 
 def test_a_pen_learns_only_where_there_is_one():

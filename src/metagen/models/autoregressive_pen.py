@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.context_attention import RMSNorm, merge
 from metagen.models.layers import Conv2d
@@ -28,6 +29,8 @@ class AutoregressivePen(nn.Module):
 
     def __init__(self, size: int, features: int, width: int, layers: int = 3, heads: int = 4) -> None:
         super().__init__()
+        if width % heads:
+            raise MetagenError(f"model.pen_channels={width}: expected a multiple of {heads}, such as 96")
         self.patches = Patches(size, PATCH)
         few = max(8, width // 4)
         self.draft = nn.Sequential(

@@ -155,10 +155,7 @@ def best_checkpoint(run: str | Path) -> Path:
 
 
 def checkpoint_file(path: str | Path) -> Path:
-    """Return the checkpoint file that ``checkpoint=PATH`` names: a file, or a run's folder with its best one.
-
-    The folder may be one that ``metagen export`` wrote, ``pretrained/NAME`` or ``hf://OWNER/NAME``
-    (:func:`metagen.runs.places.located`).
+    """Return the file that ``checkpoint=PATH`` names: itself, or the best of a run (:func:`located`).
 
     Raises:
         MetagenError: the folder is no run, or has no checkpoint, or is not to be had.
