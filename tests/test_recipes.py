@@ -49,6 +49,16 @@ def adapted(*overrides):
     return [validated(setup.experiment, setup.data.streams.val.batch(0), steps) for steps in (0, None)]
 
 
+def test_only_what_can_be_trained_is_a_recipe():
+    found = recipes.recipes(["learner=supervised,in_context", "model=conv4,pixel_transformer"])
+    assert set(found) == {
+        Recipe("quickstart", "in_context", "pixel_transformer", "glyphs"),
+        Recipe("", "supervised", "conv4", "mnist_5k"),
+        Recipe("", "in_context", "pixel_transformer", "glyphs"),
+        Recipe("", "in_context", "pixel_transformer", "mnist_5k"),
+    }
+
+
 @pytest.mark.parametrize(
     ("row", "losses", "result"),
     [

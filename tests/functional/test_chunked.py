@@ -6,7 +6,7 @@ from conftest import FEW_SHOT, META_TRAINED, build_pair, random_episodes
 
 from metagen.core.episode import Shots
 from metagen.errors import MetagenError
-from metagen.functional.chunked import LARGEST, NARROW, WIDEST, plan, replica, width
+from metagen.functional.chunked import LARGEST, MOST, NARROW, WIDEST, plan, replica, size_of
 from metagen.training.module import Experiment
 
 CPU = torch.device("cpu")
@@ -59,12 +59,27 @@ def test_narrow_tasks_go_at_once():
     assert plan(64, CPU, chunk=8, width=lambda: pytest.fail("not asked for")).chunk == 8
 
 
+def test_all_chunks_together_remember_at_most_so_much():
+    each = MOST // 8
+    assert plan(8, CPU, width=lambda: 1, kept=lambda: each) == (8, 1)
+    assert plan(8, CPU, width=lambda: 1, kept=lambda: each + 1) == (7, 1)
+    assert plan(64, CPU, workers=2, width=lambda: 1, kept=lambda: each) == (4, 2)
+    assert plan(64, CPU, workers=2, width=lambda: 1, kept=lambda: 2 * MOST) == (1, 2)
+    assert plan(64, CPU, chunk=16, kept=lambda: pytest.fail("not asked for")).chunk == 16
+
+
+def test_what_two_operations_keep_counts_once():
+    x = torch.ones(1000, requires_grad=True)
+    assert size_of(lambda: (x.exp() * x).sum()) == (4000, 8000)  # x and its exponential
+
+
 def test_the_width_is_that_of_the_largest_activation():
     model, _, objective = build_pair("conv4", "maml")
     query = random_episodes(tasks=1).query
     filters, images = model.body[0].conv.out_channels, 6
     assert (
-        width(lambda: objective.loss({}, Shots(*(part[0] for part in query)))) == images * filters * 28**2 * 8
+        size_of(lambda: objective.loss({}, Shots(*(part[0] for part in query)))).largest
+        == images * filters * 28**2 * 8
     )
 
 

@@ -134,9 +134,9 @@ def test_a_chunk_takes_no_more_tasks_than_their_steps_may_remember():
     )
     moving = sum(p.numel() for p in experiment.objective.for_ways(objective.params(), 3).values())
     numbers = moving * (1 + 4 * 4)  # itself, and h and c of two layers of 4 units
-    assert experiment._width(first) == 20 * numbers * 8 // 8
+    assert experiment._size(first).largest == 20 * numbers * 8 // 8
     learner.steps = 0
-    assert experiment._width(first) < numbers
+    assert experiment._size(first).largest < numbers
 
 
 def test_the_written_out_cell_is_torchs_lstm_cell():

@@ -11,7 +11,7 @@ from metagen.core.episode import Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.functional.chunked import width
+from metagen.functional.chunked import size_of
 from metagen.functional.compiled import compiled
 from metagen.models.pixel_transformer import PixelTransformer, _compiled_nll
 
@@ -163,7 +163,7 @@ def test_a_sequence_keeps_no_scores_of_all_pairs_of_patches_by_default():
         torch.manual_seed(0)
         model = tiny(layers=1)
         model.settle(transformed)
-        kept[transformed] = width(lambda model=model: model.sequence_nll(x).mean())
+        kept[transformed] = size_of(lambda model=model: model.sequence_nll(x).mean()).largest
         value = model.sequence_nll(x)
     tokens = 40 * model.patches.length
     assert kept[True] >= 3 * 2 * 8 * tokens**2 > 2 * kept[False]  # of 3 classes and 2 heads

@@ -23,6 +23,8 @@ WIDEST = 2**27
 """Bytes of the largest tensor of a chunk on a CPU, at most: more fall out of its caches."""
 NARROW = 5 * 2**22
 """Bytes of the largest tensor of a whole batch on a CPU, up to which a step waits for the interpreter."""
+MOST = 2**31
+"""Bytes that the chunks of all workers on a CPU remember for their gradients, at most."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -44,13 +46,15 @@ def plan(
     chunk: int | None = None,
     workers: int | None = None,
     width: Callable[[], int] | None = None,
+    kept: Callable[[], int] | None = None,
 ) -> Plan:
     """Return a plan for ``tasks`` tasks; what is not ``None`` is kept.
 
     On an accelerator all tasks go at once. On a CPU there is a worker for every thread of torch's that
     finds work, and a chunk has at most ``LARGEST`` tasks and ``WIDEST`` bytes in a tensor; but a batch of at
     most ``NARROW`` bytes goes at once, too, since threads would take turns at the interpreter. ``width``
-    tells the bytes of the largest tensor of one task, where it matters.
+    tells the bytes of the largest tensor of one task, ``kept`` those of all that a task remembers, where they
+    matter: chunks that would remember more than ``MOST`` together are smaller.
 
     Raises:
         MetagenError: a size below 1, or several workers on an accelerator.
@@ -65,7 +69,7 @@ def plan(
             )
         return Plan(chunk or tasks, 1)
     if chunk is None and workers is None and tasks > 1 and width is not None and tasks * width() <= NARROW:
-        return Plan(tasks, 1)
+        return Plan(_within(tasks, 1, kept), 1)
     if torch.is_autocast_enabled("cpu"):
         workers = 1  # a thread would not inherit it
     if workers is None:
@@ -74,20 +78,40 @@ def plan(
         chunk = min(LARGEST, -(-tasks // workers))
         if chunk > 1 and width is not None:
             chunk = max(1, min(chunk, WIDEST // max(1, width())))
+        chunk = _within(chunk, workers, kept)
     return Plan(chunk, workers)
 
 
-def width(loss: Callable[[], Tensor]) -> int:
-    """Return the bytes of the largest tensor that ``loss()`` keeps for its gradient."""
-    sizes = [0]
+def _within(chunk: int, workers: int, kept: Callable[[], int] | None) -> int:
+    """Return the size of a chunk that remembers as much as it may."""
+    if chunk == 1 or kept is None:
+        return chunk
+    return max(1, min(chunk, MOST // max(1, workers * kept())))
+
+
+class Size(NamedTuple):
+    """Bytes of what a loss keeps for its gradient: of its largest tensor, and of all together."""
+
+    largest: int
+    kept: int
+
+
+def size_of(loss: Callable[[], Tensor]) -> Size:
+    """Return the bytes of the tensors that ``loss()`` keeps for its gradient, each once."""
+    largest = 0
+    storages: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
-        sizes.append(x.numel() * x.element_size())
+        nonlocal largest
+        largest = max(largest, x.numel() * x.element_size())
+        storage = x.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
         return x
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        loss()
-    return max(sizes)
+        result = loss()  # what is kept lives as long as this, so that no address is used twice
+    del result
+    return Size(largest, sum(storages.values()))
 
 
 def mean_over(

@@ -12,13 +12,13 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
 
-from metagen.core.episode import Episode
+from metagen.core.episode import Episode, Shots
 from metagen.core.learner import Learner
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
-from metagen.functional.chunked import Plan, mean_over, plan, width
+from metagen.functional.chunked import Plan, Size, mean_over, plan, size_of
 from metagen.functional.vectorize import backend, flatten, loop, quickest, tasks_of, tree_map, vmap
 from metagen.training.plateau import NEVER
 
@@ -84,7 +84,7 @@ class Experiment(L.LightningModule):
         self.lowers: Lowered = kept if autocast == "auto" else autocast
         self.precision = FULL
         self.evaluation: Evaluation | None = None
-        self._widths: dict[torch.Size, int] = {}
+        self._sizes: dict[torch.Size, Size] = {}
 
     def meta_loss(self, batch: Episode, now: int = 0) -> Tensor:
         """Return the mean meta-loss over the tasks of ``batch`` at meta-training step ``now``, a scalar."""
@@ -99,33 +99,37 @@ class Experiment(L.LightningModule):
         """Return how to work off the batch; what its largest tensor is must be measured once a shape."""
         shape = batch.query.x.shape[1:]
 
-        def widest() -> int:
-            if shape not in self._widths:
-                self._widths[shape] = self._width(tree_map(lambda leaf: leaf[:1], batch))
-            return self._widths[shape]
+        def size() -> Size:
+            if shape not in self._sizes:
+                self._sizes[shape] = self._size(tree_map(lambda leaf: leaf[:1], batch))
+            return self._sizes[shape]
 
-        return plan(tasks, self.device, self.chunk, self.workers, widest)
+        return plan(tasks, self.device, self.chunk, self.workers, lambda: size().largest, lambda: size().kept)
 
-    def _width(self, first: Episode) -> int:
-        """Return the bytes of a task's largest tensor, or an eighth of all that its steps remember.
+    def _size(self, first: Episode) -> Size:
+        """Return the bytes of a task's largest tensor, and about as many as its graph remembers.
 
-        The larger one: a chunk may remember eight times as much as its largest tensor may take.
+        Instead of the largest tensor an eighth of the states of all steps, if that is more: a chunk may
+        remember eight times as much as its largest tensor may take. A gradient within the graph keeps what
+        its loss kept, and as much again.
         """
         params = self.objective.for_ways(self.objective.params(), first.query.x.shape[1])
         reads = getattr(self.model, "needs_memory", False)
 
-        def loss(episode: Episode) -> Tensor:
-            seen = self.learner.begin(self.objective, params, episode.support).params if reads else {}
-            return self.objective.loss({**params, **seen}, episode.query)
+        def loss(shots: Shots, support: Shots) -> Tensor:
+            seen = self.learner.begin(self.objective, params, support).params if reads else {}
+            return self.objective.loss({**params, **seen}, shots)
 
         # As in training: a loss with a gradient inside refuses to be measured without tasks.
-        largest, steps = width(lambda: vmap(loss)(first)), self.learner.steps_kept(0)
+        largest, query = size_of(lambda: vmap(loss)(first.query, first.support))
+        steps = self.learner.steps_kept(0)
         if not steps:
-            return largest
+            return Size(largest, query)
+        support = size_of(lambda: vmap(loss)(first.support, first.support)).kept
         with torch.no_grad():
             state = self.over(lambda e: self.learner.begin(self.objective, params, e.support, 0))(first)
         remembered = sum(x.numel() * x.element_size() for x in flatten(state)[0])
-        return max(largest, steps * remembered // TENSORS)
+        return Size(max(largest, steps * remembered // TENSORS), query + 2 * steps * support)
 
     def _total_loss(self, now: int, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
