@@ -35,7 +35,7 @@ def of_all(model):
     for part in model.patches.image((pairs + 1) / 2).split(8192):
         with torch.no_grad():
             grey = torch.nn.functional.binary_cross_entropy_with_logits(
-                model._shade(model.patches.split(part)), part, reduction="none"
+                model.grey(2 * (part > 0.5).to(part) - 1), part, reduction="none"
             )
             found.append(grey.sum((1, 2, 3)) - model(part, *given(len(part))))
     return torch.cat(found).double().reshape(256, 256)

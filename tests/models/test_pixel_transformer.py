@@ -78,16 +78,19 @@ def test_patches_and_images_are_inverse():
     assert torch.equal(back, x.flatten(0, 1))
 
 
-@pytest.mark.parametrize("context", [0, 2])
-def test_samples_follow_the_likelihood(context):
+@pytest.mark.parametrize(("context", "temperature"), [(0, 1.0), (2, 1.0), (2, 0.5)])
+def test_samples_follow_the_likelihood(context, temperature):
     """16 images of 2 x 2 pixels: frequencies of 20,000 samples against exact probabilities."""
-    model = tiny(2, (1, 2))
+    model = tiny(2, (1, 2), temperature=temperature)
     params = {"memory": images(1, context, 1, 2, 2)} if context else {}
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4))).view(1, 16, 1, 2, 2)
     with torch.no_grad():
         p = Objective(model).call("log_likelihood", params, shots(every))[0].exp()
         n = 20_000
         drawn = Objective(model).call("sample", params, torch.zeros(n, dtype=torch.long), rng.key(1))
+    p = p.view(4, 4)  # the symbols of the first patch, and of the second
+    first, second = p.sum(1) ** (1 / temperature), p ** (1 / temperature)
+    p = (first[:, None] / first.sum() * second / second.sum(1, keepdim=True)).flatten()
     number = (drawn.flatten(1).long() * torch.tensor([8, 4, 2, 1])).sum(-1)
     seen = torch.bincount(number, minlength=16) / n
     assert ((seen - p).abs() < 5 * (p * (1 - p) / n).sqrt() + 1e-3).all()
@@ -171,3 +174,51 @@ def test_a_sequence_keeps_no_scores_of_all_pairs_of_patches_by_default():
     plain.load_state_dict(model.state_dict())
     plain.settle(False)
     torch.testing.assert_close(plain.sequence_nll(x), value, rtol=1e-4, atol=1e-4)
+
+
+def test_without_temperature_the_likeliest_patch_is_drawn_each_time():
+    assert len(drawn(tiny(temperature=0.0)).flatten(1).unique(dim=0)) == 1
+    assert len(drawn(tiny()).flatten(1).unique(dim=0)) > 1
+
+
+def drawn(model, count=9):
+    params = {"memory": images(1, 2, 1, 4, 4)}
+    with torch.no_grad():
+        return Objective(model).call("sample", params, torch.zeros(count).long(), rng.key(0))
+
+
+def test_shades_lie_on_the_side_of_the_same_ink():
+    model = tiny(shades=True)
+    plain = tiny()
+    plain.load_state_dict({n: p for n, p in model.state_dict().items() if not n.startswith("grey")})
+    for bias in (-9.0, 0.0, 9.0):  # a net that would paint nothing, or everything
+        torch.nn.init.constant_(model.grey[-1].bias, bias)
+        x, ink = drawn(model), drawn(plain)
+        assert torch.equal((x > 0.5).double(), ink)
+        assert 0 < ink.mean() < 1
+        assert x.min() >= 0
+        assert x.max() <= 1
+    assert x.unique().numel() > 2
+
+
+@pytest.mark.parametrize("way", ["loss", "sequence_nll"])
+def test_shades_add_their_cross_entropy_to_the_loss_and_nothing_to_the_likelihood(way):
+    model = tiny(shades=True)
+    x = images(3, 5, 1, 4, 4) * 0.6 + 0.2
+    logits = model.grey(2 * (x > 0.5).double().flatten(0, 1) - 1)
+    p = logits.sigmoid().view_as(x)
+    shades = -(x * p.log() + (1 - x) * (1 - p).log()).sum((2, 3, 4))
+    if way == "sequence_nll":
+        torch.testing.assert_close(model.sequence_nll(x), model.nll_of_sequences(x) + shades)
+        return
+    params = {"context": model.context.expand(3, -1)}
+    ink = Objective(model).call("log_likelihood", params, shots(x))
+    loss = Objective(model).call("loss", params, shots(x))
+    torch.testing.assert_close(loss, (shades - ink).mean())
+    assert "cross-entropy" in model.loss_unit
+
+
+def test_a_network_that_knows_no_shades_may_learn_them():
+    assert tiny(shades=True).later == ("grey.*",)
+    assert tiny().later == ()
+    assert tiny().loss_unit == "nats"

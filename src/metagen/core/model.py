@@ -43,7 +43,7 @@ class Model(nn.Module):
     encoder: ClassVar[tuple[str, ...]] = ()
     later: tuple[str, ...] = ()
     training_only: tuple[str, ...] = ()
-    loss_unit: ClassVar[str] = "nats"
+    loss_unit: str = "nats"
     surrogate: ClassVar[bool] = False
     batch_statistics: ClassVar[bool] = False
     transductive: bool = True

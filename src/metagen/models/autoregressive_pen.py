@@ -9,11 +9,10 @@ from metagen.functional import rng
 from metagen.models.context_attention import RMSNorm, merge
 from metagen.models.layers import Conv2d
 from metagen.models.patches import WINDOW, Patches
+from metagen.models.shades import Shades
 
 PATCH = (2, 4)
 """256 symbols; a divisor of every size that is a multiple of four."""
-GREY = 16
-"""Channels of the net that shades ink as the training images are shaded."""
 
 
 class AutoregressivePen(nn.Module):
@@ -24,7 +23,7 @@ class AutoregressivePen(nn.Module):
     with s_j the j-th patch of 2 x 4 pixels as one of 256 symbols, by a causal transformer (van den Oord et
     al.: *Conditional image generation with PixelCNN decoders*, NeurIPS 2016; Chen et al.: *Generative
     pretraining from pixels*, ICML 2020). Each token knows the patches around it that are drawn already, and
-    all of c around it. p(x | b) is a point, E[x | b], found by a net with a logistic loss: ink's grey edges.
+    all of c around it. p(x | b) is a point, E[x | b], found by :class:`metagen.models.shades.Shades`.
     """
 
     def __init__(self, size: int, features: int, width: int, layers: int = 3, heads: int = 4) -> None:
@@ -46,11 +45,7 @@ class AutoregressivePen(nn.Module):
         self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(layers))
         self.norm = RMSNorm(width)
         self.symbols = nn.Linear(width, 2**self.patches.bits)
-        self.grey = nn.Sequential(
-            Conv2d(1, GREY, 3, padding=1), nn.SiLU(),
-            Conv2d(GREY, GREY, 3, padding=1), nn.SiLU(),
-            Conv2d(GREY, 1, 3, padding=1),
-        )  # fmt: skip
+        self.grey = Shades()
 
     def forward(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
         """Return -log p(b | c, f) and the cross-entropy of the greys, (B,) nats an image.
@@ -63,8 +58,7 @@ class AutoregressivePen(nn.Module):
             h = block(h)
         log_p = self.symbols(self.norm(h)).log_softmax(-1)
         ink = -log_p.gather(-1, self.patches.symbols(patches)[..., None])[..., 0].sum(-1)
-        grey = F.binary_cross_entropy_with_logits(self._shade(patches), x, reduction="none")
-        return ink + grey.sum((1, 2, 3))
+        return ink + self.grey.error(self.patches.image(patches), x)
 
     def sample(self, c: Tensor, features: Tensor, key: Tensor, temperature: float = 1.0) -> Tensor:
         """Return images (B, 1, S, S): c drawn anew, by symbols of probability proportional to p^(1 / T)."""
@@ -77,20 +71,13 @@ class AutoregressivePen(nn.Module):
                 h = block.extend(h, both, j)
             logits = self.symbols(self.norm(h))[:, 0] / max(temperature, 1e-6)
             known = torch.cat([known, self.patches.draw(logits, draws[:, j])[:, None]], 1)
-        # A grey is on its pixel's side of 1/2, so that what is ink is drawn, and nothing else.
-        grey, ink = self._shade(known).sigmoid(), self.patches.image(known) > 0
-        return torch.where(ink, grey.clamp(min=0.5 + 1 / 255), grey.clamp(max=0.5))
+        return self.grey.draw(self.patches.image(known))
 
     def _given(self, c: Tensor, features: Tensor) -> Tensor:
         """Return what each patch knows of c and f, (B, L, width)."""
         tokens = self.enter(self.patches.parts(self.draft(2 * c - 1)))
         around = self.around(tokens.mT.unflatten(-1, self.patches.grid)).flatten(2).mT
         return tokens + around + self.place + self.given(features)[:, None]
-
-    def _shade(self, patches: Tensor) -> Tensor:
-        """Return the logits of the greys of patches (B, L, bits), (B, 1, S, S)."""
-        logits: Tensor = self.grey(self.patches.image(patches))
-        return logits
 
     def _layers(self) -> "list[CausalBlock]":
         return list(self.blocks)  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ from metagen.functional import rng
 from metagen.functional.compiled import compiled
 from metagen.models.context_attention import Block, RMSNorm, Seen
 from metagen.models.patches import WINDOW, Patches
-from metagen.ranges import Colours, PositiveInt, Side, Width, checked
+from metagen.models.shades import Shades
+from metagen.ranges import Colours, NonNegativeFloat, PositiveInt, Side, Width, checked
 
 MOST_BITS = 12
 """2^12 symbols; a larger patch would need a table that no support set can fill."""
@@ -56,6 +57,8 @@ class PixelTransformer(Generator):
         colours: Colours = 1,
         longest: PositiveInt = 256,
         compiled: bool = False,
+        shades: bool = False,
+        temperature: NonNegativeFloat = 1.0,
     ) -> None:
         """Build the model for black and white images of 1 x ``size`` x ``size``.
 
@@ -75,6 +78,9 @@ class PixelTransformer(Generator):
                 an episode would take some 20 GB.
             compiled: whether a GPU trains on sequences by compiled kernels (:meth:`sequence_nll`); the first
                 step waits for the compiler.
+            shades: whether what is drawn gets the greys of the training images at its edges, learned by a
+                term of the loss beside the nats of the ink (:class:`metagen.models.shades.Shades`).
+            temperature: T, samples are drawn by probabilities proportional to p(s_j | ...)^(1 / T).
 
         Raises:
             MetagenError: sizes do not divide each other, or are not positive; images in colour, or too large.
@@ -92,7 +98,11 @@ class PixelTransformer(Generator):
         self.blocks = nn.ModuleList(Block(width, heads, second_order is not False) for _ in range(layers))
         self.norm = RMSNorm(width)
         self.symbols = nn.Linear(width, 2**self.patches.bits)
-        self.compiled = compiled
+        self.compiled, self.temperature = compiled, temperature
+        self.grey = Shades() if shades else None
+        self.later = ("grey.*",) if shades else ()
+        if shades:
+            self.loss_unit = "sum of the nats of the ink and the cross-entropy of its shades"
 
     def settle(self, transformed: bool) -> None:
         """Write the attention out under gradient steps or ``vmap``, and fuse it elsewhere."""
@@ -102,8 +112,8 @@ class PixelTransformer(Generator):
                 block.second_order = transformed
 
     def loss(self, shots: Shots) -> Tensor:
-        """Return the mean of -log p(x | c_y, memory) over images, in nats per image."""
-        return -self.log_likelihood(shots, 1).mean()
+        """Return the mean of -log p(x | c_y, memory) over images, nats per image, and of ``shades``."""
+        return (self._shading(shots.x) - self.log_likelihood(shots, 1)).mean()
 
     def log_likelihood(self, shots: Shots, importance_samples: int = 1) -> Tensor:
         """Return log p(x | c_y, memory) per image, (N, K) nats; exact, whatever ``importance_samples`` is."""
@@ -114,20 +124,26 @@ class PixelTransformer(Generator):
         return log_p.reshape(shots.y.shape)
 
     def sequence_nll(self, x: Tensor) -> Tensor:
-        """Map sequences (N, T, 1, H, W) to -log p(x_t | x_1, ..., x_(t-1)), (N, T) nats."""
+        """Map sequences (N, T, 1, H, W) to -log p(x_t | x_1, ..., x_(t-1)), (N, T) nats.
+
+        With ``shades`` the cross-entropy of each image's is added.
+        """
         if self.compiled and x.device.type == "cuda":
-            return _compiled_nll()(self, x)
-        return self.nll_of_sequences(x)
+            return _compiled_nll()(self, x) + self._shading(x)
+        return self.nll_of_sequences(x) + self._shading(x)
 
     def nll_of_sequences(self, x: Tensor) -> Tensor:
-        """Return what :meth:`sequence_nll` does, uncompiled."""
+        """Return what :meth:`sequence_nll` does of the ink, uncompiled."""
         patches = self._patches(x)
         c = self.context.expand(x.shape[0], -1)[:, None].expand(-1, x.shape[1], -1)
         _, log_p = self._run(self._tokens(patches, c), patches.flatten(0, 1), None)
         return -log_p.reshape(x.shape[:2])
 
     def sample(self, y: Tensor, key: Tensor) -> Tensor:
-        """Draw one image for each class index of ``y`` (B,), patch by patch: (B, 1, H, W), pixels 0 or 1."""
+        """Draw one image for each class index of ``y`` (B,), patch by patch: (B, 1, H, W).
+
+        Pixels are 0 or 1, or with ``shades`` between.
+        """
         past = [Seen(s.keys, s.values) for s in self._past(y[:, None])]
         draws = rng.uniform(key, (y.shape[0], self.patches.length), self.context.dtype)
         c = self.context[y]
@@ -137,9 +153,18 @@ class PixelTransformer(Generator):
             h = self.look(self.patches.next_window(known)) + self.place[j] + self.inject(c)[:, None]
             for i, block in enumerate(self._layers()):
                 h, own[i] = block.extend(h, own[i], past[i])
-            patch = self.patches.draw(self.symbols(self.norm(h))[:, 0], draws[:, j])
+            logits = self.symbols(self.norm(h))[:, 0] / max(self.temperature, 1e-6)
+            patch = self.patches.draw(logits, draws[:, j])
             known = torch.cat([known, patch[:, None]], 1)
-        return self.patches.image((known + 1) / 2)
+        ink = self.patches.image(known)
+        return (ink + 1) / 2 if self.grey is None else self.grey.draw(ink)
+
+    def _shading(self, x: Tensor) -> Tensor:
+        """Return the cross-entropy (...) of the shades of images (..., 1, H, W), 0 where none are drawn."""
+        if self.grey is None:
+            return x.new_zeros(x.shape[:-3])
+        flat = x.flatten(0, -4).to(self.place)
+        return self.grey.error(torch.where(flat > 0.5, 1.0, -1.0).to(flat), flat).unflatten(0, x.shape[:-3])
 
     def _run(self, tokens: Tensor, patches: Tensor, past: "list[Seen] | None") -> tuple[list[Seen], Tensor]:
         """Return what each layer shows of the images (N, T, L, width), and their log-likelihoods (N T,).
