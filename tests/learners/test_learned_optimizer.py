@@ -1,6 +1,7 @@
 """Learned optimizers against the hand-made rules and the unrolled gradients that they contain."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from torch import nn
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
-from metagen.functional.vectorize import loop, vmap
+from metagen.functional.vectorize import loop, tasks_of, vmap
 from metagen.learners import lstm_rule
 from metagen.learners.gradients import Unrolled
 from metagen.learners.lstm_rule import LstmRule, _advance, preprocess
 from metagen.learners.mlp_rule import MlpRule, orthogonal
 from metagen.learners.rules import Adam, Momentum, Sgd
+from metagen.training import module
 from metagen.training.module import Experiment
 
 RATE, STEPS = 0.1, 6
@@ -137,6 +139,23 @@ def test_a_chunk_takes_no_more_tasks_than_their_steps_may_remember():
     assert experiment._size(first).largest == 20 * numbers * 8 // 8
     learner.steps = 0
     assert experiment._size(first).largest < numbers
+
+
+def test_validation_and_test_go_over_as_many_tasks_as_their_states_fit(monkeypatch):
+    _, learner, objective = build_pair("conv4", "learned_optimizer")
+    shaken(learner)
+    experiment, batch = Experiment(objective.model, learner, torch.optim.SGD, classes=8), random_episodes(5)
+    whole, seen = experiment.query_loss(batch), []
+    assert len(experiment._parts(batch)) == 1
+    one = experiment._state(random_episodes(1))
+    monkeypatch.setattr(module, "MOST", 2 * module.STATES * one)
+    assert [tasks_of(part) for part in experiment._parts(batch)] == [2, 2, 1]
+    torch.testing.assert_close(experiment.query_loss(batch), whole)
+    experiment.evaluation = SimpleNamespace(update=lambda *of: seen.append(tasks_of(of[2])))
+    experiment.test_step(batch, 0)
+    assert seen == [2, 2, 1]
+    monkeypatch.setattr(module, "MOST", 1)
+    assert [tasks_of(part) for part in experiment._parts(batch)] == [1] * 5
 
 
 def test_the_written_out_cell_is_torchs_lstm_cell():

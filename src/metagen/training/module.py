@@ -18,12 +18,14 @@ from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
-from metagen.functional.chunked import Plan, Size, mean_over, plan, size_of
+from metagen.functional.chunked import MOST, Plan, Size, mean_over, plan, size_of
 from metagen.functional.vectorize import backend, flatten, loop, quickest, tasks_of, tree_map, vmap
 from metagen.training.plateau import NEVER
 
 log = logging.getLogger(__name__)
 
+STATES = 12
+"""As many times the bytes of a task's state are in use at most while a learned rule takes a step."""
 TENSORS = 8
 """As many times the bytes of a chunk's largest tensor may be remembered from one step to the next."""
 
@@ -85,6 +87,7 @@ class Experiment(L.LightningModule):
         self.precision = FULL
         self.evaluation: Evaluation | None = None
         self._sizes: dict[torch.Size, Size] = {}
+        self._states: dict[torch.Size, int] = {}
 
     def meta_loss(self, batch: Episode, now: int = 0) -> Tensor:
         """Return the mean meta-loss over the tasks of ``batch`` at meta-training step ``now``, a scalar."""
@@ -126,10 +129,25 @@ class Experiment(L.LightningModule):
         if not steps:
             return Size(largest, query)
         support = size_of(lambda: vmap(loss)(first.support, first.support)).kept
-        with torch.no_grad():
-            state = self.over(lambda e: self.learner.begin(self.objective, params, e.support, 0))(first)
-        remembered = sum(x.numel() * x.element_size() for x in flatten(state)[0])
-        return Size(max(largest, steps * remembered // TENSORS), query + 2 * steps * support)
+        return Size(max(largest, steps * self._state(first) // TENSORS), query + 2 * steps * support)
+
+    def _state(self, first: Episode) -> int:
+        """Return the bytes of what the learner moves and remembers of one task."""
+        shape = first.support.x.shape
+        if shape not in self._states:
+            params = self.objective.params()
+            with torch.no_grad():
+                state = self.over(lambda e: self.learner.begin(self.objective, params, e.support, 0))(first)
+            self._states[shape] = sum(x.numel() * x.element_size() for x in flatten(state)[0])
+        return self._states[shape]
+
+    def _parts(self, batch: Episode) -> list[Episode]:
+        """Return a batch to adapt to without a graph, on a CPU in parts whose states take ``MOST`` bytes."""
+        tasks = tasks_of(batch)
+        if not self.chunked or self.device.type != "cpu" or tasks == 1:
+            return [batch]
+        most = max(1, MOST // (STATES * max(1, self._state(tree_map(lambda leaf: leaf[:1], batch)))))
+        return [tree_map(lambda x, i=i: x[i : i + most], batch) for i in range(0, tasks, most)]
 
     def _total_loss(self, now: int, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
@@ -194,14 +212,15 @@ class Experiment(L.LightningModule):
             return self.objective.query_loss(phi, episode)
 
         with full(self.device):
-            return self.over(of_one)(batch).mean()
+            return torch.cat([self.over(of_one)(part) for part in self._parts(batch)]).mean()
 
     def test_step(self, batch: Episode, step: int) -> None:
         """Hand the batch to the evaluation, which keeps every episode's metrics."""
         if self.evaluation is None:
             raise MetagenError("nothing to evaluate with: set experiment.evaluation before the test")
         with full(self.device):
-            self.evaluation.update(self.objective, self.learner, batch, self.over)
+            for part in self._parts(batch):
+                self.evaluation.update(self.objective, self.learner, part, self.over)
 
     def configure_optimizers(self) -> Any:
         """Return the meta-optimizer over everything that is meta-trained, and its schedule.
