@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metagen.errors import MetagenError
-from metagen.functional.vectorize import tasks_of, tree_map
+from metagen.functional.vectorize import parts_of, tasks_of
 
 LARGEST = 16
 """Tasks of a chunk on a CPU at most: fewer do not hide the interpreter."""
@@ -127,7 +127,7 @@ def mean_over(
         leaves: the tensors with a gradient.
     """
     count = tasks_of(batch)
-    parts = [tree_map(lambda x, i=i: x[i : i + how.chunk], batch) for i in range(0, count, how.chunk)]
+    parts = parts_of(batch, how.chunk)
 
     def work(part: Any) -> tuple[Tensor, list[Tensor | None]]:
         value = loss(*(map(replica, modules) if how.workers > 1 else modules), part) / count

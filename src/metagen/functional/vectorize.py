@@ -67,6 +67,11 @@ def tasks_of(tree: Any) -> int:
     return leaves[0].shape[0]
 
 
+def parts_of(tree: Any, size: int) -> list[Any]:
+    """Return a tree with a leading T in parts of at most ``size`` tasks each, in order."""
+    return [tree_map(lambda x, i=i: x[i : i + size], tree) for i in range(0, tasks_of(tree), size)]
+
+
 def loop(fn: Callable[..., Any]) -> Callable[..., Any]:
     """One task after the other; the reference that the other backends are tested against."""
 

@@ -19,7 +19,7 @@ from metagen.errors import MetagenError
 from metagen.evaluation.evaluation import Evaluation
 from metagen.functional.autocast import FULL, Lowered, LowPrecision, ambient, full, least
 from metagen.functional.chunked import MOST, Plan, Size, mean_over, plan, size_of
-from metagen.functional.vectorize import backend, flatten, loop, quickest, tasks_of, tree_map, vmap
+from metagen.functional.vectorize import backend, flatten, loop, parts_of, quickest, tasks_of, tree_map, vmap
 from metagen.training.plateau import NEVER
 
 log = logging.getLogger(__name__)
@@ -143,11 +143,10 @@ class Experiment(L.LightningModule):
 
     def _parts(self, batch: Episode) -> list[Episode]:
         """Return a batch to adapt to without a graph, on a CPU in parts whose states take ``MOST`` bytes."""
-        tasks = tasks_of(batch)
-        if not self.chunked or self.device.type != "cpu" or tasks == 1:
+        if not self.chunked or self.device.type != "cpu" or tasks_of(batch) == 1:
             return [batch]
         most = max(1, MOST // (STATES * max(1, self._state(tree_map(lambda leaf: leaf[:1], batch)))))
-        return [tree_map(lambda x, i=i: x[i : i + most], batch) for i in range(0, tasks, most)]
+        return parts_of(batch, most)
 
     def _total_loss(self, now: int, model: nn.Module, learner: Learner, batch: Episode) -> Tensor:
         """Return the sum of the meta-losses of all tasks."""
