@@ -81,9 +81,7 @@ def test_the_energy_of_no_change_between_equal_images_is_zero_and_bending_costs(
 
 def test_the_pen_follows_its_estimate_to_the_image_and_the_density_its_velocity():
     model, c = tiny(), crosses().x[:, 0]
-    known = nn.Module()
-    known.forward = lambda x, t, c, features: 40 * (c - 0.5)
-    model.pen = known
+    model.pen.forward = lambda x, t, c, features: 40 * (c - 0.5)
     for start in (0.0, 0.5):
         model.start = start
         assert torch.allclose(model.redraw(c, torch.zeros(2, 16), rng.key(1)), c, atol=1e-5)
@@ -121,6 +119,22 @@ def test_selection_among_many_candidates_turns_the_density_into_the_critics():
     assert share(50.0) == 1
 
 
+def test_guidance_turns_the_density_into_that_of_what_is_recognised():
+    model = tiny(candidates=32, selection=0.0)
+    model.draw = lambda a, features, key: (rng.uniform(key, (len(a), 1, 1, 1)) < 0.5).float().expand_as(a)
+    model.recogniser.forward = lambda x, m: torch.log(torch.tensor(3.0)) * x[:, 0, 0, 0]
+    y = torch.zeros(400, dtype=torch.int64)
+
+    def share(guidance):
+        model.guidance = guidance
+        x = Objective(model).call("sample", {"memory": crosses(1, 2).x}, y, rng.key(7))
+        return float(x[:, 0, 0, 0].mean())
+
+    assert share(0.0) == pytest.approx(0.5, abs=0.08)
+    assert share(1.0) == pytest.approx(0.75, abs=0.08), "three times as likely, hence three of four"
+    assert share(2.0) == pytest.approx(0.9, abs=0.08), "nine times as likely"
+
+
 def trained(model):
     """Train for 30 steps; the losses, and the parts that have a gradient."""
     objective, shots = Objective(model), crosses(4, 2)
@@ -136,13 +150,16 @@ def trained(model):
     return losses, {name.split(".")[0] for name in moved}
 
 
-def test_the_critic_learns_alone_and_tells_blank_images():
+def test_what_chooses_learns_alone_and_tells_blank_images():
     model = tiny(learn="critic", redrawn=False)
     model.draw = lambda a, features, key: torch.zeros_like(a)
     losses, parts = trained(model)
-    assert parts == {"critic"}
-    assert losses[0] == pytest.approx(2 * math.log(2), abs=0.3)
-    assert losses[-1] < 0.3
+    assert parts == {"critic", "recogniser"}
+    assert losses[-1] < losses[0] - 0.5
+    a, b = crosses(4, 1).x[:, 0], crosses(4, 1, seed=9).x[:, 0]
+    with torch.no_grad():
+        assert model.critic(a, b).min() > 0 > model.critic(a, torch.zeros_like(a)).max()
+        assert model.critic.loss(a, b, torch.zeros_like(a)) < 0.3
 
 
 def test_the_pen_learns_alone_on_what_was_learned_without_it():

@@ -3,7 +3,6 @@
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
@@ -12,7 +11,7 @@ from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
 from metagen.models.autoregressive_pen import AutoregressivePen
-from metagen.models.critic import Critic
+from metagen.models.critic import Critic, Recogniser, chosen
 from metagen.models.pen import Pen, VectorField
 from metagen.models.registration import Deformation, Guess, strided
 from metagen.ranges import (
@@ -29,8 +28,8 @@ from metagen.ranges import (
 
 GUESSED = 0.1
 """Weight of the distance between the guess and what descent made of it."""
-AT_ONCE = 128
-"""Images that the pen draws at a time: more would not stay in a processor's cache."""
+VARIED = 0.4
+"""Of the images that teach to recognise: how much they are deformed, where one is what people differ by."""
 
 
 class Deformed(Generator):
@@ -53,7 +52,10 @@ class Deformed(Generator):
     What the flows still miss is made up for by a critic c of pairs (a, x), trained when they have learned:
     of a few candidates one is drawn with probability proportional to e^{c(a, x)}, sampling importance
     resampling (Rubin 1988) by the ratio of densities that a discriminator estimates (Azadi et al.:
-    *Discriminator rejection sampling*, ICLR 2019).
+    *Discriminator rejection sampling*, ICLR 2019). Guidance multiplies it by (p(x | M) / p(x))^g, which a
+    network that recognises classes estimates (:class:`metagen.models.critic.Recogniser`), and prefers what
+    is clearly of this class (Dhariwal and Nichol: *Diffusion models beat GANs on image
+    synthesis*, NeurIPS 2021).
 
     The images M are the buffer ``memory`` (N, K, C, S, S), which ``learner=in_context`` writes.
     Each query image is shown a random number of them, 1 to K. With ``relative`` both flows are also told the
@@ -93,6 +95,7 @@ class Deformed(Generator):
         redrawn: bool = True,
         candidates: Turns = 1,
         selection: NonNegativeFloat = 1.0,
+        guidance: NonNegativeFloat = 0.0,
         learn: Literal["flows", "pen", "critic"] = "flows",
         relative: bool = False,
     ) -> None:
@@ -125,8 +128,9 @@ class Deformed(Generator):
             redrawn: whether samples are drawn in another pen; False shows the deformed image.
             candidates: of which the critic chooses a sample; 1: without a critic.
             selection: s, of that choice; 1 corrects the density, more prefers what is like other people's.
+            guidance: g, of that choice; more prefers what is clearly of the class, and is less diverse.
             learn: the flows and the registration; or then the pen alone, given what was learned without one;
-                or then the critic alone, on which none of them depends.
+                or then the critic and what recognises, on which none of them depends.
             relative: whether the flows are told where the other support images lie; of use with K > 1.
 
         Raises:
@@ -145,7 +149,8 @@ class Deformed(Generator):
         self.least_likeness, self.refine_steps, self.refine_rate = least_likeness, refine_steps, refine_rate
         self.sample_steps, self.spread, self.redrawn = sample_steps, spread, redrawn and pen
         self.noise, self.start, self.colours = noise, start, colours
-        self.candidates, self.selection, self.learn, self.relative = candidates, selection, learn, relative
+        self.candidates, self.selection, self.guidance = candidates, selection, guidance
+        self.learn, self.relative = learn, relative
         self.deform = Deformation(size, points, unit, stiffness, contrast, colours)
         self.later = ("pen.*",) if learn == "pen" else ()
         self.training_only = () if relative else ("guess.*",)
@@ -160,7 +165,8 @@ class Deformed(Generator):
             self.pen = Pen(colours, known, *wide)
         elif pen:
             self.pen = AutoregressivePen(size, known, pen_channels or 2 * channels)
-        self.critic = Critic(colours, size, max(8, channels * 2 // 3 // 4 * 4), contrast > 0)
+        self.critic = Critic(colours, size, max(8, channels // 8 * 4), contrast > 0)
+        self.recogniser = Recogniser(colours, size, max(8, channels // 4 * 4))
         self.register_buffer("memory", torch.zeros(1, 0, colours, size, size), persistent=False)
 
     def encode(self, support: Shots) -> Params:
@@ -172,7 +178,7 @@ class Deformed(Generator):
         b, key = shots.x.flatten(0, 1), shots.key
         a, features = self._given(shots.y.flatten(), rng.fold_in(key, 1), some=True)
         if self.learn == "critic":
-            return self._critic_loss(a, b, features, key)
+            return self._critic_loss(a, shots, features)
         with torch.set_grad_enabled(self.learn == "flows" and torch.is_grad_enabled()):
             z, taught, registration = self._registered(a, b)
         if self.learn == "pen":
@@ -199,7 +205,13 @@ class Deformed(Generator):
         many = y.repeat(self.candidates)
         a, features = self._given(many, rng.fold_in(key, 1), some=False)
         x = self.draw(a, features, key)
-        return x if self.candidates == 1 else self._chosen(a, x, rng.fold_in(key, 4))
+        if self.candidates == 1:
+            return x
+        logits = self.selection * self.critic(a, x)
+        if self.guidance:
+            m = self.recogniser.prototypes(self.memory)[many]
+            logits = logits + self.guidance * self.recogniser(x, m)
+        return chosen(x, logits.unflatten(0, (self.candidates, -1)), rng.fold_in(key, 4))
 
     def draw(self, a: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return images a (B, C, S, S), drawn anew."""
@@ -212,34 +224,12 @@ class Deformed(Generator):
         moved = self.deform.sharp(z, a)
         return self.redraw(moved, features, rng.fold_in(key, 3)) if self.redrawn else moved
 
-    def _chosen(self, a: Tensor, x: Tensor, key: Tensor) -> Tensor:
-        """Return of x (G B, C, S, S) one of each G, with probability proportional to exp(s c(a, x))."""
-        logits = self.critic(a, x).unflatten(0, (self.candidates, -1))
-        noise = -(-rng.uniform(key, tuple(logits.shape)).log()).log()  # Gumbel's, whose argmax is a draw
-        best = (self.selection * logits + noise).argmax(0)
-        rows = best * logits.shape[1] + torch.arange(logits.shape[1], device=x.device)
-        return x[rows]
-
     def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
         """Return deformed images c (B, C, S, S) in another pen."""
         if isinstance(self.pen, AutoregressivePen):
             return self.pen.sample(c, features, key, self.noise)
-        noise = self.noise * rng.normal(key, tuple(c.shape), c.dtype)
-        x = torch.lerp(noise, 2 * c - 1, self.start)
-        if torch.compiler.is_exporting():  # a graph is the same for any number of images
-            return self._redrawn(x, c, features)
-        parts = zip(x.split(AT_ONCE), c.split(AT_ONCE), features.split(AT_ONCE), strict=True)
-        return torch.cat([self._redrawn(*part) for part in parts])
-
-    def _redrawn(self, x: Tensor, c: Tensor, features: Tensor) -> Tensor:
-        """Return where the pen's flow carries x (B, C, S, S) from the time at which it starts."""
         assert self.pen is not None
-        assert not isinstance(self.pen, AutoregressivePen)
-        for i in range(self.sample_steps):
-            t = x.new_full((x.shape[0],), self.start + (1 - self.start) * i / self.sample_steps)
-            mean = 2 * self.pen(x, t, c, features).sigmoid() - 1
-            x = x + (mean - x) / (self.sample_steps - i)  # (D - x) / (1 - t) over a step
-        return ((x + 1) / 2).clamp(0, 1)
+        return self.pen.sample(c, features, key, self.noise, self.start, self.sample_steps)
 
     def _given(self, y: Tensor, key: Tensor, some: bool) -> tuple[Tensor, Tensor]:
         """Return for classes y (B,) an image each, and features of it and of the others of its class.
@@ -269,11 +259,21 @@ class Deformed(Generator):
         pairs = a.repeat_interleave(shots, 0), others.flatten(0, 1)
         return self.guess(*pairs).detach().unflatten(0, (-1, shots))
 
-    def _critic_loss(self, a: Tensor, b: Tensor, features: Tensor, key: Tensor) -> Tensor:
-        """Return the cross-entropy of the critic between b and what is drawn instead."""
+    def _critic_loss(self, a: Tensor, shots: Shots, features: Tensor) -> Tensor:
+        """Return the error of the critic, which tells b from what is drawn instead, and of the recogniser."""
+        b, y = shots.x.flatten(0, 1), shots.y.flatten()
         with torch.no_grad():
-            x = self.draw(a, features, rng.fold_in(key, 5))
-        return F.softplus(-self.critic(a, b)).mean() + F.softplus(self.critic(a, x)).mean()
+            x = self.draw(a, features, rng.fold_in(shots.key, 5))
+            which = rng.uniform(rng.fold_in(shots.key, 6), (len(self.memory),)) * self.memory.shape[1]
+            one = self.memory[torch.arange(len(which), device=which.device), which.long()]
+            given, seen = (self._varied(of, rng.fold_in(shots.key, 7 + i)) for i, of in enumerate((one, b)))
+        recognised = self.recogniser.loss(seen, y, self.recogniser.embed(given), x)
+        return self.critic.loss(a, b, x) + recognised
+
+    def _varied(self, x: Tensor, key: Tensor) -> Tensor:
+        """Return images (B, C, S, S), each under a small random deformation."""
+        z = VARIED * rng.normal(key, (len(x), self.deform.numbers), x.dtype)
+        return self.deform.soft(z, x)
 
     def _deformation_loss(self, z: Tensor, features: Tensor, key: Tensor, draws: int = 4) -> Tensor:
         """Return the error of the velocity (B,), the mean of a few draws, which cost little."""
@@ -289,8 +289,4 @@ class Deformed(Generator):
         if isinstance(self.pen, AutoregressivePen):
             return self.pen(b, c, features) / b[0].numel()
         assert self.pen is not None
-        e = rng.normal(rng.fold_in(key, 1), tuple(b.shape), b.dtype)
-        t = rng.normal(rng.fold_in(key, 2), (len(b),), b.dtype).sigmoid()
-        xt = torch.lerp(e, 2 * b - 1, t[:, None, None, None])
-        logits = self.pen(xt, t, c, features)
-        return F.binary_cross_entropy_with_logits(logits, b, reduction="none").mean((1, 2, 3))
+        return self.pen.error(b, c, features, key)

@@ -4,9 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metagen.functional import rng
 from metagen.models.blocks import Film
 from metagen.models.flow import WAVES, waves
 from metagen.models.layers import Conv2d, ConvTranspose2d
+
+AT_ONCE = 128
+"""Images that the pen draws at a time: more would not stay in a processor's cache."""
 
 
 class VectorField(nn.Module):
@@ -62,6 +66,33 @@ class Pen(nn.Module):
         out = F.silu(self.join(torch.cat([F.silu(self.leave(out)), seen], 1)))
         logits: Tensor = self.pixels(out)
         return logits
+
+    def error(self, b: Tensor, c: Tensor, features: Tensor, key: Tensor) -> Tensor:
+        """Return the cross-entropy of images b (B, C, S, S) at a random time, a mean over pixels, (B,)."""
+        e = rng.normal(rng.fold_in(key, 1), tuple(b.shape), b.dtype)
+        t = rng.normal(rng.fold_in(key, 2), (len(b),), b.dtype).sigmoid()
+        xt = torch.lerp(e, 2 * b - 1, t[:, None, None, None])
+        logits = self(xt, t, c, features)
+        return F.binary_cross_entropy_with_logits(logits, b, reduction="none").mean((1, 2, 3))
+
+    def sample(
+        self, c: Tensor, features: Tensor, key: Tensor, noise: float, start: float, steps: int
+    ) -> Tensor:
+        """Return images (B, C, S, S): c drawn anew, from noise at time ``start``, blended with c."""
+        e = noise * rng.normal(key, tuple(c.shape), c.dtype)
+        x = torch.lerp(e, 2 * c - 1, start)
+        if torch.compiler.is_exporting():  # a graph is the same for any number of images
+            return self._carried(x, c, features, start, steps)
+        parts = zip(x.split(AT_ONCE), c.split(AT_ONCE), features.split(AT_ONCE), strict=True)
+        return torch.cat([self._carried(*part, start, steps) for part in parts])
+
+    def _carried(self, x: Tensor, c: Tensor, features: Tensor, start: float, steps: int) -> Tensor:
+        """Return where the flow carries x (B, C, S, S)."""
+        for i in range(steps):
+            t = x.new_full((x.shape[0],), start + (1 - start) * i / steps)
+            mean = 2 * self(x, t, c, features).sigmoid() - 1
+            x = x + (mean - x) / (steps - i)  # (D - x) / (1 - t) over a step
+        return ((x + 1) / 2).clamp(0, 1)
 
 
 class _Twice(nn.Module):
