@@ -10,6 +10,7 @@ from metagen.core.episode import Params, Shots
 from metagen.core.model import Generator
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.functional.rows import in_parts
 from metagen.models.autoregressive_pen import AutoregressivePen
 from metagen.models.critic import Critic, Recogniser, chosen
 from metagen.models.pen import Pen, VectorField
@@ -207,10 +208,10 @@ class Deformed(Generator):
         x = self.draw(a, features, key)
         if self.candidates == 1:
             return x
-        logits = self.selection * self.critic(a, x)
+        logits = self.selection * in_parts(self.critic, a, x)
         if self.guidance:
             m = self.recogniser.prototypes(self.memory)[many]
-            logits = logits + self.guidance * self.recogniser(x, m)
+            logits = logits + self.guidance * in_parts(self.recogniser, x, m)
         return chosen(x, logits.unflatten(0, (self.candidates, -1)), rng.fold_in(key, 4))
 
     def draw(self, a: Tensor, features: Tensor, key: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ class Deformed(Generator):
             t = z.new_full((a.shape[0],), i * h)
             k1 = self.velocity(z, t, features)
             z = z + h / 2 * (k1 + self.velocity(z + h * k1, t + h, features))
-        moved = self.deform.sharp(z, a)
+        moved = in_parts(self.deform.sharp, z, a)
         return self.redraw(moved, features, rng.fold_in(key, 3)) if self.redrawn else moved
 
     def redraw(self, c: Tensor, features: Tensor, key: Tensor) -> Tensor:

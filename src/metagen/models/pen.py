@@ -1,16 +1,16 @@
 """The networks of two flows: of deformations, numbers by the vector; of the pen, pixels by the image."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metagen.functional import rng
+from metagen.functional.rows import in_parts
 from metagen.models.blocks import Film
 from metagen.models.flow import WAVES, waves
 from metagen.models.layers import Conv2d, ConvTranspose2d
-
-AT_ONCE = 128
-"""Images that the pen draws at a time: more would not stay in a processor's cache."""
 
 
 class VectorField(nn.Module):
@@ -81,10 +81,7 @@ class Pen(nn.Module):
         """Return images (B, C, S, S): c drawn anew, from noise at time ``start``, blended with c."""
         e = noise * rng.normal(key, tuple(c.shape), c.dtype)
         x = torch.lerp(e, 2 * c - 1, start)
-        if torch.compiler.is_exporting():  # a graph is the same for any number of images
-            return self._carried(x, c, features, start, steps)
-        parts = zip(x.split(AT_ONCE), c.split(AT_ONCE), features.split(AT_ONCE), strict=True)
-        return torch.cat([self._carried(*part, start, steps) for part in parts])
+        return in_parts(partial(self._carried, start=start, steps=steps), x, c, features)
 
     def _carried(self, x: Tensor, c: Tensor, features: Tensor, start: float, steps: int) -> Tensor:
         """Return where the flow carries x (B, C, S, S)."""
