@@ -182,6 +182,7 @@ def test_training_keeps_nothing_of_100_steps(name, tmp_path, monkeypatch):
     intervals = ["trainer.val_check_interval=25", "trainer.log_every_n_steps=1", "checkpoint_every=0.3"]
     cfg = config_for(name, *intervals, "trainer.max_steps=100")
     cfg.task.update({"batch": 1, "ways": 2, "shots": 1, "queries": 1, "val_episodes": 1, "eval_batch": 1})
+    cfg.model.update({"ways": 2} if "ways" in cfg.model else {})
     cfg.learner.update({key: 1 for key in ("steps", "test_steps") if cfg.learner.get(key)})
     train.train(run_of(cfg, tmp_path), lambda text: None)
     assert len(levels) == 3

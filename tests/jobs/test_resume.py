@@ -27,10 +27,14 @@ from metagen.reading import read_yaml
 from metagen.training.checkpoints import newest, read_checkpoint
 from metagen.training.module import Experiment
 
+FIRST = ("conv4", "vae")
 LEARNERS = {
-    learner: model for model, learner in sorted(META_TRAINED, key=lambda pair: pair[0] != "vae")[::-1]
+    learner: model
+    for first in (None, *FIRST[::-1])
+    for model, learner in META_TRAINED
+    if first in (None, model)
 }
-"""Every learner that is trained, with one model that it fits, the VAE if it does."""
+"""Every learner that is trained, with one model that it fits: the smallest, else the VAE, else any."""
 SIZES = {"conv4": 16}
 """Of the images, where a model takes none of 8: a training that goes on does so at every size."""
 KINDS = {"conv4": "classify", "basenet": "classify"}
