@@ -19,6 +19,7 @@ from metagen.core.episode import Episode, Shots
 from metagen.core.objective import Objective
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.learners.implicit import Implicit
 from metagen.runs.run import Run
 
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -79,7 +80,7 @@ def narrow(node):
 
 @cache
 def _node(group, *overrides):
-    return OmegaConf.to_container(composed(*overrides)[group], resolve=True)
+    return OmegaConf.to_container(_composed(overrides, False)[group], resolve=True)
 
 
 def learner_of(name):
@@ -113,6 +114,8 @@ def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1,
     learner.bind(objective, classes)
     # Two steps show what five would: the second one depends on the first.
     learner.steps = min(learner.steps, 2)
+    if isinstance(learner.gradient, Implicit):
+        learner.gradient.cg_steps = 2
     return model, learner.double(), objective
 
 

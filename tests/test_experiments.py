@@ -91,6 +91,8 @@ def small_metrics(metrics):
 def trains_a_step(name):
     cfg = composed(f"experiment={name}")
     few = FEW if "shots" in cfg.task else []
+    if "test_batch" in cfg.task:
+        few = [*few, "task.test_batch=1000"]
     if cfg.task.get("test_ways"):
         few = [*few, "task.test_ways=2"]
     if "importance_samples" in (cfg.get("likelihood") or {}):

@@ -332,6 +332,7 @@ def test_a_full_disk_gets_one_line(trained, here, capsys, monkeypatch):
 def test_a_sweep_goes_on_after_a_failed_job(here, trained, capsys):
     threads = torch.get_num_threads() + 1
     settings = ["hydra.sweep.dir=sweep", f"hydra.launcher.threads={threads}", "metric=[negative_elbo]"]
+    settings += ["trainer.max_steps=1"]
     code = run(["train", "-m", "learner=supervised,amortized", *QUICK, *settings])
     assert code == 1
     assert sorted(p.parent.name for p in (here / "sweep").rglob("metrics.json")) == ["1"]
@@ -358,6 +359,7 @@ def test_compare_refuses_runs_on_different_episodes(trained, here, capsys):
 
 def test_compare_draws_a_metric_over_an_override(trained, here, capsys):
     counts = ["task.train_count=1,2", "task.ways=1", "seed=0,1", "metric=[negative_elbo,diversity]"]
+    counts += ["trainer.max_steps=1"]
     assert run(["train", "-m", *QUICK, *counts, "hydra.sweep.dir=sweep"]) == 0
     capsys.readouterr()
     argv = ["compare", "sweep", "--x", "task.train_count", "--metric", "negative_elbo", "--plot", "plot.png"]

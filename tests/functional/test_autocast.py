@@ -23,7 +23,7 @@ TINY = [
     "learner=meta_sgd", "learner.steps=1", "metric=[negative_elbo]", "samples=2",
     "task.batch=4", "task.episodes=2", "task.val_episodes=2", "trainer.max_steps=3",
     "trainer.val_check_interval=2", "trainer.precision=64-true", "trainer.enable_progress_bar=false",
-    "model.channels=8", "model.hidden=16",
+    "model.channels=8", "model.hidden=16", "data.size=16", "learner.test_steps=1",
 ]  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class Held(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
+        for leaf in (out,) if isinstance(out, torch.Tensor) else tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
                 self._watch(leaf.untyped_storage())
         return out
@@ -148,7 +148,7 @@ def test_evaluation_builds_no_graph_over_its_steps(name):
             evaluation(model, steps).update(objective, learner, batch, vmap)
         return held.peak
 
-    assert measured(7) <= 1.02 * measured(2)
+    assert measured(4) <= 1.02 * measured(2)
 
 
 def test_memory_of_a_generator_that_classifies_does_not_grow_with_the_query_images():
@@ -182,6 +182,7 @@ def test_training_keeps_nothing_of_100_steps(name, tmp_path, monkeypatch):
     intervals = ["trainer.val_check_interval=25", "trainer.log_every_n_steps=1", "checkpoint_every=0.3"]
     cfg = config_for(name, *intervals, "trainer.max_steps=100")
     cfg.task.update({"batch": 1, "ways": 2, "shots": 1, "queries": 1, "val_episodes": 1, "eval_batch": 1})
+    cfg.model.update({"ways": 2} if "ways" in cfg.model else {})
     cfg.learner.update({key: 1 for key in ("steps", "test_steps") if cfg.learner.get(key)})
     train.train(run_of(cfg, tmp_path), lambda text: None)
     assert len(levels) == 3

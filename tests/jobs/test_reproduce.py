@@ -28,6 +28,7 @@ QUICK = [
     "samples=4",
     "model.channels=8",
     "model.hidden=32",
+    "data.size=16",
     "learner=chain",
     "learner.test_steps=1",
 ]

@@ -28,6 +28,8 @@ def figures(model, name, now):
     extra += ["learner.rule.rate=0.1"] if name == "scratch_momentum" else []
     extra += ["learner.rule.hidden=8", "learner.steps=20"] if name == "learned_optimizer" else []
     _, learner, objective = build_pair(model, name, extra=[*extra, "learner.clip=null"])
+    if name == "imaml":
+        learner.gradient.cg_steps = 5
     episodes, params, found = episodes_for(learner, size=28), objective.params(), {}
     if learner.meta_trained:
         loss = vmap(lambda e: learner.meta_loss(objective, params, e, now))(episodes).mean()

@@ -113,17 +113,19 @@ AXES = (STARTS, RULES, ADAPTS, GRADIENTS, META_LOSSES)
 NO_STEPS = ("joint", "sequence", "untrained")
 
 
-def compose(start, rule, adapts, gradient, meta_loss):
-    """The learner of these parts; raises MetagenError where they make no sense together."""
-    steps = 0 if rule == "none" or meta_loss in NO_STEPS else STEPS
+def compose(*names, made=None):
+    """The learner of these parts; raises MetagenError where they make no sense together.
+
+    Args:
+        names: of start, rule, what adapts, gradient and meta-loss.
+        made: the parts by axis and name, else new ones.
+    """
+    steps = 0 if names[1] == "none" or names[4] in NO_STEPS else STEPS
+    start, rule, adapts, gradient, meta_loss = (
+        made[axis][name] if made else AXES[axis][name]() for axis, name in enumerate(names)
+    )
     return MetaLearner(
-        STARTS[start](),
-        RULES[rule](),
-        GRADIENTS[gradient](),
-        META_LOSSES[meta_loss](),
-        steps,
-        0 if rule == "none" else STEPS,
-        adapts=ADAPTS[adapts](),
+        start, rule, gradient, meta_loss, steps, 0 if names[1] == "none" else STEPS, adapts=adapts
     )
 
 
@@ -140,15 +142,16 @@ def bound(model, *parts):
 def sorted_out():
     """All combinations of a model and parts that fit, and the message for each that does not."""
     fit, refused = [], {}
+    made = [{name: make() for name, make in axis.items()} for axis in AXES]
     for parts in product(*AXES):
         try:
-            learners = {model: compose(*parts) for model in MODELS}
+            compose(*parts, made=made)  # most are refused: that takes no parts of their own
         except MetagenError as error:
             refused[None, *parts] = str(error)
             continue
-        for model, learner in learners.items():
+        for model in MODELS:
             try:
-                learner.bind(Objective(MODELS[model]()), CLASSES)
+                compose(*parts).bind(Objective(MODELS[model]()), CLASSES)
                 fit.append((model, *parts))
             except MetagenError as error:
                 refused[model, *parts] = str(error)
