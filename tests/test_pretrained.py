@@ -112,5 +112,5 @@ def test_symbols_draws_without_metagen(tmp_cwd, capsys):
     assert "draws 2 classes from y, uniform_0, normal_1, uniform_2; " in capsys.readouterr().out
     session = onnxruntime.InferenceSession("symbols.onnx")
     assert [node.shape for node in session.get_inputs()] == [
-        ["batch"], ["batch", 8, 2], ["batch", 8, 104], ["batch", 8]
+        ["batch"], ["batch", 16, 2], ["batch", 16, 104], ["batch", 16]
     ]  # fmt: skip
