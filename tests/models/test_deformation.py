@@ -103,36 +103,29 @@ def test_pairs_that_cannot_be_registered_teach_the_flows_nothing():
     assert any(p.grad.any() for p in model.guess.parameters())
 
 
-def test_selection_among_many_candidates_turns_the_density_into_the_critics():
-    model = tiny(candidates=32)
+def share_of_black(**strengths):
+    """Of drawings that are blank or black by the toss of a coin, each ratio being three to one for black."""
+    model = tiny(candidates=32, **strengths)
     model.draw = lambda a, features, key: (rng.uniform(key, (len(a), 1, 1, 1)) < 0.5).float().expand_as(a)
-    model.critic.forward = lambda a, b: torch.log(torch.tensor(3.0)) * b[:, 0, 0, 0]
+    model.critic.forward = lambda a, x: math.log(3) * x[:, 0, 0, 0]
+    model.recogniser.forward = lambda x, m: math.log(3) * x[:, 0, 0, 0]
     y = torch.zeros(400, dtype=torch.int64)
-
-    def share(selection):
-        model.selection = selection
-        x = Objective(model).call("sample", {"memory": crosses(1, 1).x}, y, rng.key(7))
-        return float(x[:, 0, 0, 0].mean())
-
-    assert share(0.0) == pytest.approx(0.5, abs=0.08), "blind to the critic"
-    assert share(1.0) == pytest.approx(0.75, abs=0.08), "three times as likely, hence three of four"
-    assert share(50.0) == 1
+    return float(Objective(model).call("sample", {"memory": crosses(1, 2).x}, y, rng.key(7)).mean())
 
 
-def test_guidance_turns_the_density_into_that_of_what_is_recognised():
-    model = tiny(candidates=32, selection=0.0)
-    model.draw = lambda a, features, key: (rng.uniform(key, (len(a), 1, 1, 1)) < 0.5).float().expand_as(a)
-    model.recogniser.forward = lambda x, m: torch.log(torch.tensor(3.0)) * x[:, 0, 0, 0]
-    y = torch.zeros(400, dtype=torch.int64)
-
-    def share(guidance):
-        model.guidance = guidance
-        x = Objective(model).call("sample", {"memory": crosses(1, 2).x}, y, rng.key(7))
-        return float(x[:, 0, 0, 0].mean())
-
-    assert share(0.0) == pytest.approx(0.5, abs=0.08)
-    assert share(1.0) == pytest.approx(0.75, abs=0.08), "three times as likely, hence three of four"
-    assert share(2.0) == pytest.approx(0.9, abs=0.08), "nine times as likely"
+@pytest.mark.parametrize(
+    ("strengths", "share"),
+    [
+        ({"selection": 0.0}, 0.5),
+        ({"selection": 1.0}, 0.75),
+        ({"selection": 50.0}, 1.0),
+        ({"selection": 0.0, "guidance": 1.0}, 0.75),
+        ({"selection": 0.0, "guidance": 2.0}, 0.9),
+        ({"selection": 1.0, "guidance": 1.0}, 0.9),
+    ],
+)
+def test_a_choice_among_many_candidates_turns_the_density_into_that_of_its_ratios(strengths, share):
+    assert share_of_black(**strengths) == pytest.approx(share, abs=0.08)
 
 
 def trained(model):
