@@ -36,8 +36,7 @@ def test_the_loss_is_the_cross_entropy_between_the_classes_of_the_episode():
     # distances 0, 1, 9 and 4, 1, 1
     first = math.log(1 + math.exp(-1) + math.exp(-9))
     second = 1 + math.log(math.exp(-4) + 2 * math.exp(-1))
-    far = torch.stack([math.log((math.exp(-1) + math.exp(-9)) / 2) * torch.ones(()),
-                       math.log((math.exp(-4) + math.exp(-1)) / 2) * torch.ones(())])  # fmt: skip
+    far = torch.tensor([math.exp(-1) + math.exp(-9), math.exp(-4) + math.exp(-1)]).div(2).log()
     with torch.no_grad():
         error = ((recogniser._of_any(recogniser.embed(x)) - far) / 20).square().mean()
         loss = recogniser.loss(x, y, m, x)

@@ -1,11 +1,14 @@
 """A pen that draws the ink of a deformed image anew patch by patch, each given all of the ink before it."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.functional.rows import in_parts
 from metagen.models.context_attention import RMSNorm, merge
 from metagen.models.layers import Conv2d
 from metagen.models.patches import WINDOW, Patches
@@ -63,6 +66,10 @@ class AutoregressivePen(nn.Module):
     def sample(self, c: Tensor, features: Tensor, key: Tensor, temperature: float = 1.0) -> Tensor:
         """Return images (B, 1, S, S): c drawn anew, by symbols of probability proportional to p^(1 / T)."""
         draws = rng.uniform(key, (c.shape[0], self.patches.length), c.dtype)
+        return in_parts(partial(self._drawn, temperature=temperature), c, features, draws)
+
+    def _drawn(self, c: Tensor, features: Tensor, draws: Tensor, temperature: float) -> Tensor:
+        """Return images (B, 1, S, S) from uniform numbers, one for each patch."""
         given, known = self._given(c, features), c.new_zeros(c.shape[0], 0, self.patches.bits)
         seen = [block.nothing(given) for block in self._layers()]
         for j in range(self.patches.length):

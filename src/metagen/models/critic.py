@@ -104,6 +104,8 @@ class Recogniser(nn.Module):
     def loss(self, x: Tensor, y: Tensor, m: Tensor, generated: Tensor) -> Tensor:
         """Return the cross-entropy of real images x of classes y (B,) and the error of Z.
 
+        One class alone teaches nothing: 0.
+
         Args:
             x: (B, C, S, S).
             y: rows of m.
@@ -116,15 +118,15 @@ class Recogniser(nn.Module):
         near = -_distances(e, m)
         if len(m) == 1:
             return near.sum() * 0
-        error = sum(
-            self._error(*of, y) for of in ((e.detach(), near.detach()), (drawn, -_distances(drawn, m)))
+        error = self._error(e.detach(), near.detach(), y) + self._error(
+            drawn, -_distances(drawn, m).detach(), y
         )
         return F.cross_entropy(near, y) + error
 
     def _error(self, e: Tensor, near: Tensor, y: Tensor) -> Tensor:
         """Return the squared error of Z, over the square of a typical value."""
         own = F.one_hot(y, near.shape[1]).bool()
-        others = near.detach().masked_fill(own, -torch.inf).logsumexp(1) - math.log(near.shape[1] - 1)
+        others = near.masked_fill(own, -torch.inf).logsumexp(1) - math.log(near.shape[1] - 1)
         return ((self._of_any(e) - others) / TYPICAL).square().mean()
 
     def _of_any(self, e: Tensor) -> Tensor:

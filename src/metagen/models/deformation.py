@@ -267,7 +267,8 @@ class Deformed(Generator):
             x = self.draw(a, features, rng.fold_in(shots.key, 5))
             which = rng.uniform(rng.fold_in(shots.key, 6), (len(self.memory),)) * self.memory.shape[1]
             one = self.memory[torch.arange(len(which), device=which.device), which.long()]
-            given, seen = (self._varied(of, rng.fold_in(shots.key, 7 + i)) for i, of in enumerate((one, b)))
+            given = self._varied(one, rng.fold_in(shots.key, 7))
+            seen = self._varied(b, rng.fold_in(shots.key, 8))
         recognised = self.recogniser.loss(seen, y, self.recogniser.embed(given), x)
         return self.critic.loss(a, b, x) + recognised
 
