@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 QUICK = [
     "trainer.max_steps=2", "trainer.val_check_interval=1", "trainer.enable_progress_bar=false",
-    "task.episodes=2", "task.val_episodes=2", "judge.epochs=1", "judge.min_steps=1", "samples=2",
+    "task.episodes=2", "task.val_episodes=2", "judge.epochs=1", "judge.min_steps=1", "samples=6",
     "model.channels=8", "model.hidden=32",
 ]  # fmt: skip
 
