@@ -84,7 +84,7 @@ def test_the_page_runs(tmp_cwd):
     space = {}
     exec(short(first), space)
     assert tuple(space["new"].shape) == (10, 16, 1, 28, 28)
-    assert space["result"].metrics[0]["metric"] == "recognised"
+    assert space["result"].metrics[0]["metric"] == "coverage_relative"
 
 
 def test_doctests():
