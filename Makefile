@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo browser test fuzz recipes lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
+.PHONY: help setup run demo browser test pairs fuzz recipes lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,6 +37,9 @@ browser: setup ## Install what the tests of the page need beside Chromium
 
 test: setup ## Run the tests
 	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+
+pairs: setup ## Run the tests of all pairs of model and learner; make test takes some
+	@METAGEN_TEST_GRID=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal tests/learners/test_pairs.py
 
 fuzz: setup ## Try bad values of every key of every group
 	@$(BIN)/python tests/fuzz.py
