@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from metagen.errors import MetagenError
 from metagen.functional import rng
+from metagen.functional.affine import affine_grid
 from metagen.ranges import NonNegativeFloat, PositiveFloat, checked
 
 Per = Literal["class", "image"]
@@ -76,9 +77,7 @@ class RandomAffine(Augmentation):
         b = e[:, 4:] * (2 * self.shift / images.shape[-1])
         rows = [cos * sx, cos * h - sin * sy, b[:, 0], sin * sx, sin * h + cos * sy, b[:, 1]]
         groups = self.groups(images)
-        grid = functional.affine_grid(
-            torch.stack(rows, -1).reshape(-1, 2, 3), list(groups.shape), align_corners=False
-        )
+        grid = affine_grid(torch.stack(rows, -1).reshape(-1, 2, 3), *groups.shape[-2:])
         warped = functional.grid_sample(groups, grid, padding_mode=self.padding, align_corners=False)
         return warped.reshape(images.shape)
 

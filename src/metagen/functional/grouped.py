@@ -11,6 +11,7 @@ Where a graph is exported, which needs no derivatives, they are torch's own oper
 know.
 """
 
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
@@ -37,6 +38,10 @@ class _Grouped(torch.autograd.Function):
     inputs: ClassVar[tuple[int, ...]]
     outputs: ClassVar[tuple[int, ...]]
     images: ClassVar[tuple[bool, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Find out the signature of ``forward`` once; else torch does so at every call."""
+        cls.forward.__signature__ = signature(cls.forward)  # type: ignore[attr-defined]
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:

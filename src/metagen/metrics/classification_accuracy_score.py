@@ -19,10 +19,11 @@ import torch
 from annotated_types import Ge, Le
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import grid_sample
 
 from metagen.core.metric import Outcome
 from metagen.functional import rng
+from metagen.functional.affine import affine_grid
 from metagen.metrics.of_images import OfImages
 from metagen.ranges import PositiveFloat, checked
 
@@ -132,5 +133,5 @@ def _moved(x: Tensor, key: Tensor) -> Tensor:
     cos, sin = scale * turn.cos(), scale * turn.sin()
     maps = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], -1).view(-1, 2, 3)
     flat = x.flatten(0, 1).double()
-    grid = affine_grid(maps.to(flat), list(flat.shape), align_corners=False)
+    grid = affine_grid(maps.to(flat), *flat.shape[-2:])
     return grid_sample(flat, grid, align_corners=False).view(x.shape)
