@@ -1,10 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo browser test pairs fuzz recipes lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
+.PHONY: help setup run demo browser test slow fuzz recipes lint format typecheck benchmark gpu gpu-wheels profile docs figures clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 # One thread each, so that the figures are the same on any number of cores.
 QUICK := OMP_NUM_THREADS=1 $(BIN)/metagen train experiment=quickstart --force
 
@@ -35,11 +36,11 @@ demo: setup ## Draw a symbol once and see sixteen new ones: nothing is trained f
 browser: setup ## Install what the tests of the page need beside Chromium
 	@$(INSTALL) -e '.[demo]' playwright
 
-test: setup ## Run the tests
-	@$(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
+test: setup ## Run the tests, but for the slow ones
+	@$(PYTEST) -m 'not slow'
 
-pairs: setup ## Run the tests of all pairs of model and learner; make test takes some
-	@METAGEN_TEST_GRID=1 $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal tests/learners/test_pairs.py
+slow: setup ## Run the slow tests: all pairs of model and learner, all experiments, kills, long trainings
+	@$(PYTEST) -m slow
 
 fuzz: setup ## Try bad values of every key of every group
 	@$(BIN)/python tests/fuzz.py

@@ -3,7 +3,6 @@
 import copy
 import gc
 import os
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from zlib import crc32
@@ -99,19 +98,25 @@ def of_images(node, channels, size):
     return node | {k: v for k, v in wanted.items() if k in node} | inner
 
 
+@cache
+def _part(group, images, *overrides):
+    """A narrow model, or a learner, of which every caller takes a copy."""
+    node = of_images(copy.deepcopy(_node(group, *overrides)), *images)
+    torch.manual_seed(0)
+    return instantiate(narrow(node) if group == "model" else node)
+
+
 def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1, 28)):
     """Model, learner and objective in float64, bound; raises MetagenError where they do not fit.
 
     ``images`` are the channels and the side of an image.
     """
-    of_model, of_learner, ways = [f"model={model_name}"], [f"learner={learner_name}"], f"task.ways={ways}"
+    of_model, of_learner, ways = (f"model={model_name}",), (f"learner={learner_name}",), f"task.ways={ways}"
     if extra:
         # They may name keys of both.
-        of_model = of_learner = [*of_model, *of_learner, *extra]
-    torch.manual_seed(0)
-    nodes = (copy.deepcopy(_node(*of)) for of in (("model", *of_model, ways), ("learner", *of_learner, ways)))
-    of_model, of_learner = (of_images(node, *images) for node in nodes)
-    model, learner = instantiate(narrow(of_model)), instantiate(of_learner)
+        of_model = of_learner = (*of_model, *of_learner, *extra)
+    model = copy.deepcopy(_part("model", images, *of_model, ways))
+    learner = copy.deepcopy(_part("learner", images, *of_learner, ways))
     objective = Objective(model.double())
     learner.bind(objective, classes)
     # Two steps show what five would: the second one depends on the first.
@@ -123,37 +128,45 @@ def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1,
 
 @cache
 def _pairs():
-    """Every model x learner pair that fits with its learner, and the errors of those that do not."""
-    fit, refused = {}, {}
-    for model in choices("model"):
+    """The pairs that fit, with the learner; the errors of the others; the models of a surrogate loss."""
+    fit, refused, surrogate = {}, {}, set()
+    for name in choices("model"):
         for learner in choices("learner"):
             try:
-                fit[model, learner] = build_pair(model, learner)[1]
+                model, fit[name, learner], _ = build_pair(name, learner)
             except MetagenError as error:
-                refused[model, learner] = str(error)
-    return fit, refused
+                refused[name, learner] = str(error)
+            else:
+                surrogate |= {name} if model.surrogate else set()
+    return fit, refused, surrogate
 
 
-def some(pairs, each=2):
-    """So many of the pairs that each model and each learner is in ``each``; all with METAGEN_TEST_GRID=1."""
-    if os.environ.get("METAGEN_TEST_GRID"):
-        return list(pairs)
-    chosen, seen = [], Counter()
+def sample(pairs):
+    """Some of the pairs of model and learner, in which each of either is met."""
+    chosen, met = [], set()
     for pair in sorted(pairs, key=lambda pair: crc32("-".join(pair).encode())):  # as if they were shuffled
-        if min(seen[name] for name in pair) < each:
+        if not met.issuperset(pair):
             chosen.append(pair)
-            seen.update(pair)
-    return [pair for pair in pairs if pair in chosen]
+            met.update(pair)
+    return chosen
+
+
+def rest_slow(values, kept):
+    """Parameters for ``parametrize``, with all but the ``kept`` ones marked ``slow``."""
+    missing = set(kept) - set(values)
+    assert not missing, missing
+    return [one if one in kept else pytest.param(one, marks=pytest.mark.slow) for one in values]
 
 
 def __getattr__(name):
     """The pairs, when a test module asks for them: building all of them takes seconds."""
-    if name not in ("FITTING", "REFUSED", "PAIRS", "FEW_SHOT", "META_TRAINED"):
+    if name not in ("FITTING", "REFUSED", "PAIRS", "FEW_SHOT", "META_TRAINED", "SURROGATE"):
         raise AttributeError(name)
-    fit, refused = _pairs()
+    fit, refused, surrogate = _pairs()
     return {
         "FITTING": fit,
         "REFUSED": refused,
+        "SURROGATE": surrogate,
         "PAIRS": list(fit),
         "FEW_SHOT": [pair for pair, learner in fit.items() if learner.few_shot],
         "META_TRAINED": [pair for pair, learner in fit.items() if learner.meta_trained],

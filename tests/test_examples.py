@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import rest_slow
 from processes import inside
 
 import metagen
@@ -44,7 +45,7 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", rest_slow(SCRIPTS, ["draw_symbols.py", "own_loop.py", "own_model.py"]))
 def test_a_script_runs(name, made, tmp_cwd, capsys):
     words = {"adapt_and_draw.py": [str(made)], "draw_symbols.py": ["my_symbols", "2"]}
     runs(name, *words.get(name, []))
@@ -65,6 +66,7 @@ def short(code):
     )
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_cwd, monkeypatch):
     import matplotlib
 

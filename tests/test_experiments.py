@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import choices, composed
+from conftest import choices, composed, rest_slow
 from data.data_samples import make_mnist, serve_cifar
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -30,6 +30,8 @@ METRICS = ("augmentation", "augmentation_support")
 SIDES = [f"{side}-{what}" for side in ("train", "test") for what in ("images-idx3", "labels-idx1")]
 ABSENT = ("cifar_fs_samples", "emnist_augmentation")
 """Whose data are not among the real ones: tested below on made-up ones."""
+SAMPLE = ("mnist_leave_one_out", "omniglot_classify", "omniglot_samples", "omniglot_to_mnist")
+"""Those that train a step in every run of the tests."""
 NARROW = {"channels": 8, "filters": 16, "hidden": 32, "width": 32, "features": 16, "maps": 4, "latent": 8}
 """Of a model's layers: a step and its test take a fraction of the time."""
 
@@ -122,7 +124,9 @@ def trains_a_step(name):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", [name for name in choices("experiment") if name not in ABSENT])
+@pytest.mark.parametrize(
+    "name", rest_slow([name for name in choices("experiment") if name not in ABSENT], SAMPLE)
+)
 def test_experiment_trains_a_step(name, real_root, tmp_cwd, quick_judge, monkeypatch):
     monkeypatch.setenv("METAGEN_DATA", str(real_root.resolve()))
     trains_a_step(name)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from conftest import choices
 from guide_texts import GUIDE, READMES, ROOT, examples
 
@@ -32,6 +33,7 @@ WHOLE = (
 """Tests that look at every file of ``conf``, at the whole source, or at the guide that is made of both."""
 
 
+@pytest.mark.slow
 def test_what_is_pasted_from_the_pages_passes_the_tests(tmp_path):
     for part in ("src", "conf", "tests", "docs", "benchmarks"):
         unread = shutil.ignore_patterns("__pycache__", "_build", "generated")

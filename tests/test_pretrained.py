@@ -102,6 +102,7 @@ def test_another_name_is_refused_with_those_that_ship(command, tmp_path, capsys)
     assert "did you mean 'symbols'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_symbols_draws_without_metagen(tmp_cwd, capsys):
     import onnxruntime
 

@@ -329,6 +329,7 @@ def test_a_full_disk_gets_one_line(trained, here, capsys, monkeypatch):
     assert all(torch.load(p, weights_only=True)["global_step"] > 0 for p in kept)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failed_job(here, trained, capsys):
     threads = torch.get_num_threads() + 1
     settings = ["hydra.sweep.dir=sweep", f"hydra.launcher.threads={threads}", "metric=[negative_elbo]"]

@@ -18,6 +18,7 @@ def test_a_sample_of_the_bad_values_is_refused_in_one_line():
     assert found.counts["refused"] > 40
 
 
+@pytest.mark.slow
 def test_a_sample_of_them_is_refused_by_every_command(tmp_path, monkeypatch):
     """A bad value of one key by evaluate, generate, and sweeps of both kinds."""
     monkeypatch.setenv("METAGEN_CACHE", str(tmp_path / "cache"))

@@ -35,6 +35,7 @@ def test_budgets():
     assert budgets(7) == [0, 1, 2, 5, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["conv4", "basenet"])
 def test_accuracy_before_adaptation_is_one_in_n(model):
     """Labels are shuffled in every episode, so that a fixed output layer knows nothing of them."""

@@ -3,7 +3,7 @@
 import onnxruntime
 import pytest
 import torch
-from conftest import build_pair, choices, random_shots
+from conftest import build_pair, choices, random_shots, rest_slow
 from torch import nn
 
 from metagen.core.episode import Shots
@@ -43,7 +43,7 @@ def test_every_generator_is_here():
     assert generate - PAIRS.keys() == elsewhere.keys()
 
 
-@pytest.mark.parametrize("model", PAIRS)
+@pytest.mark.parametrize("model", rest_slow(PAIRS, ["hierarchical_vae", "warp"]))
 def test_onnxruntime_draws_what_the_model_draws(model):
     objective, phi = adapted(model, *PAIRS[model])
     made = graph(objective, phi, 3)

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import FEW_SHOT, FITTING, build_pair, random_episodes, run_of
+from conftest import FEW_SHOT, FITTING, build_pair, random_episodes, rest_slow, run_of
 from test_resume import config_for
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -81,10 +81,20 @@ def test_the_counter_counts():
         assert held.now == 4000
 
 
-@pytest.mark.parametrize(("model", "name", "over"), [
-    ("conv4", "maml", loop), ("conv4", "maml", vmap), ("vae", "maml", vmap),
-    ("conv4", "learned_optimizer_mlp", vmap),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "name", "over"),
+    [
+        ("conv4", "maml", vmap),
+        *(
+            pytest.param(*rest, marks=pytest.mark.slow)
+            for rest in (
+                ("conv4", "maml", loop),
+                ("vae", "maml", vmap),
+                ("conv4", "learned_optimizer_mlp", vmap),
+            )
+        ),
+    ],
+)
 def test_memory_of_training_is_linear_in_the_steps_and_sublinear_where_they_are_recomputed(model, name, over):
     _, learner, objective = build_pair(model, name, images=(1, SIZE))
     episodes = random_episodes(size=SIZE)
@@ -123,7 +133,7 @@ def alive():
     return sum({x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in tensors}.values())
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", rest_slow(LEARNERS, ["maml", "chain", "in_context", "learned_optimizer"]))
 def test_evaluation_keeps_nothing_of_300_episodes(name):
     model, learner, objective = build_pair(LEARNERS[name], name, ways=2, images=(1, SIZE))
     evaluated, batch = evaluation(model, 1), random_episodes(tasks=50, ways=2, shots=1, queries=1, size=SIZE)

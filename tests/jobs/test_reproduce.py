@@ -136,6 +136,7 @@ def test_a_difference_without_a_reason_is_a_failure(here, capsys):
     assert "to be expected: versions.torch 1.0 -> " in text
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_counts_whatever_has_become_of_conf(here, conf, capsys):
     (conf / "learner/chain.yaml").unlink()
     edit(conf / "model/vae.yaml", "latent: 32", "latent: 7")

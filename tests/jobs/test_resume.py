@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import fails
-from conftest import META_TRAINED, composed, narrow, run_of
+from conftest import META_TRAINED, composed, narrow, rest_slow, run_of
 from omegaconf import OmegaConf
 from processes import QUICK, Job, command, in_background, on_a_full_disk, slow_step, trained, trained_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -97,7 +97,7 @@ def config_for(learner, *overrides):
     return cfg
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", rest_slow(LEARNERS, ["maml", "meta_sgd", "amortized", "reptile"]))
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path, monkeypatch):
     """Killed in the middle of an interval, and (one of them) in the middle of a validation."""
     monkeypatch.setattr(jobs, "_evaluate", lambda *args: 0.0)
@@ -135,6 +135,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(learner, tmp_path,
     same_end(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_twenty_kills(tmp_path):
     """SIGKILL at random moments, from outside, after every few steps."""
     moments, rng = [], random.Random(0)
@@ -203,6 +204,7 @@ def test_a_signal_saves_within_the_step_and_the_run_goes_on(name, code, whole, t
     assert "has come to its end" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_in_the_evaluation(name, code, whole, tmp_cwd):
     slow = ["task.episodes=200", "task.eval_batch=1"]
@@ -231,6 +233,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_cwd):
     assert newest(Path("run/checkpoints")) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_cwd):
     job = Job(tmp_cwd, in_background, ["train", *LONG, "hydra.run.dir=run"])
     assert job.until(2)
@@ -322,6 +325,7 @@ def test_a_full_disk_ends_in_one_line_with_the_last_checkpoint_intact(whole, tmp
     assert sorted(one.name for one in path.parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
+@pytest.mark.slow
 def test_the_trainer_may_change_on_the_way(tmp_cwd, whole):
     constant = ["scheduler=constant", "trainer.val_check_interval=4"]
     assert run(["train", *LONG, *constant, "trainer.max_steps=12", "hydra.run.dir=long"]) == 0
@@ -356,6 +360,7 @@ def test_a_mistake_changes_nothing(argv, words, copied, capsys, monkeypatch):
     assert (sorted(Path().rglob("*.ckpt")), Path("run/.hydra/config.yaml").read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_fails_keeps_its_folder(tmp_cwd, capsys, monkeypatch):
     """Killed before the first checkpoint, and then the data are not there."""
     Path("run/.hydra").mkdir(parents=True)
@@ -379,6 +384,7 @@ class Sign(Rule):
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_class_goes_on_where_that_is_allowed(tmp_cwd, monkeypatch, capsys):
     Path("mine_to_resume.py").write_text(MINE)
     Path("own/learner").mkdir(parents=True)

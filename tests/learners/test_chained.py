@@ -82,6 +82,7 @@ def test_reptile_after_an_encoder_teaches_it_where_the_steps_arrive():
     assert reader.abs().max() > 1e-6, "the encoder learns"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [Encoder, lambda: HyperNet(FilmModulation(), SIZE, filters=2, embedding=5)])
 def test_imaml_after_a_start_that_reads_is_the_derivative_of_its_optimum(start):
     """On the rows alone, whose optimum many steps reach: finite differences of the whole adaptation."""

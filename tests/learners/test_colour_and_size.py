@@ -1,10 +1,9 @@
 """Generators with learners, in grey and colour, of four sizes: a training step and a sample each.
 
-By default every learner and every model meets both colours and all sizes (``test_pairs`` has every model with
-every learner); with METAGEN_TEST_GRID=1 all combinations of the four.
+Every learner and every model meets both colours and all sizes; those of them that only a learner needs are
+``slow``. ``test_pairs`` has every model with every learner.
 """
 
-import os
 from functools import cache
 from itertools import combinations, product
 
@@ -33,7 +32,7 @@ def in_colour(name):
 
 
 def cases():
-    """All (model, learner, channels, size) that fit, or a few in which two of their values meet."""
+    """Some (model, learner, channels, size) that fit, so many that any two of their values meet."""
     fit = [(m, n) for m, n in FITTING if m in GENERATORS]
     everything = [
         (*pair, c, s)
@@ -41,15 +40,21 @@ def cases():
         for c, s in product(CHANNELS, SIZES)
         if (pair[0], c, s) not in REFUSED and (c == 1 or in_colour(pair[0]))
     ]
-    if os.environ.get("METAGEN_TEST_GRID"):
-        return everything
+    chosen = covering(
+        everything, lambda case: set(combinations(enumerate(case), 2)) - {((0, case[0]), (1, case[1]))}
+    )
+    quick = covering(chosen, lambda case: {(case[0], c) for c in case[2:]} | {case[1]})
+    return [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in chosen]
+
+
+def covering(everything, parts):
+    """Few of the cases, in which everything is met that ``parts`` names of a case; greedily."""
     chosen, met = [], set()
-    for at_least in range(5, 0, -1):
+    for at_least in range(len(parts(everything[0])), 0, -1):
         for case in everything:
-            twos = set(combinations(enumerate(case), 2)) - {((0, case[0]), (1, case[1]))}
-            if len(twos - met) >= at_least:
+            if len(parts(case) - met) >= at_least:
                 chosen.append(case)
-                met |= twos
+                met |= parts(case)
     return chosen
 
 

@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 
 import pytest
 import torch
-from conftest import build_pair, composed, random_episodes
+from conftest import build_pair, composed, random_episodes, rest_slow
 from hydra.utils import instantiate
 from torch import nn
 from torch.func import functional_call
@@ -217,8 +217,8 @@ def test_threads_equal_the_whole():
     assert (parts - whole).norm() < 1e-10 * whole.norm()
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("model", ["conv4", "vae"])
+@pytest.mark.parametrize("learner", rest_slow(LEARNERS, ["hypernet"]))
+@pytest.mark.parametrize("model", rest_slow(["conv4", "vae"], ["conv4"]))
 def test_it_learns_to_read_the_support_set_where_theta_is_fixed(model, learner):
     _, learner, objective = build_pair(model, learner)
     theta = {n: p.detach() for n, p in objective.params().items()}

@@ -108,6 +108,7 @@ def test_a_cut_graph_adds_the_gradients_of_its_segments(rule):
     torch.testing.assert_close(got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["learned_optimizer", "learned_optimizer_mlp"])
 @pytest.mark.parametrize("over", [loop, vmap])
 def test_recomputed_steps_give_the_same_meta_gradient(name, over):
@@ -141,6 +142,7 @@ def test_a_chunk_takes_no_more_tasks_than_their_steps_may_remember():
     assert experiment._size(first).largest < numbers
 
 
+@pytest.mark.slow
 def test_validation_and_test_go_over_as_many_tasks_as_their_states_fit(monkeypatch):
     _, learner, objective = build_pair("conv4", "learned_optimizer")
     shaken(learner)
@@ -291,6 +293,7 @@ def test_the_control_starts_where_the_learned_one_does():
         torch.testing.assert_close(a[name], b[name], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_meta_training_makes_it_faster_than_its_base():
     """On random quadratics, judged on others: a few dozen steps halve the loss of the base rule."""
     learner, objective = bound(learned_optimizer(MlpRule(Adam(0.02), hidden=8, scale=0.01), 8, truncation=4))

@@ -63,6 +63,7 @@ def test_imaml_in_the_limit_equals_its_closed_form(strength):
     torch.testing.assert_close(value, objective.loss({"w": phi}, episode.query), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_implicit_gradient_is_the_derivative_of_the_optimum_for_parameters_that_do_not_move():
     """On the real network, with the head alone moving, against finite differences of the whole adaptation."""
     model, _, _ = build_pair("conv4", "maml")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_shots
+from conftest import random_shots, rest_slow
 from toys_of_parts import SIZE, STARTS, bound, covering, sorted_out
 
 from metagen.core.episode import Episode
@@ -105,7 +105,7 @@ def chosen():
     return covering([one for one in sorted_out()[0] if one[5] != "untrained"])
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", rest_slow(STARTS, set(STARTS) - {"theta"}))
 def test_a_sample_with_every_pair_of_parts_is_exact_and_drops_nothing(start):
     sample = [one for one in chosen() if one[1] == start]
     assert sample

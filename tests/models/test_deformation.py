@@ -155,6 +155,7 @@ def test_what_chooses_learns_alone_and_tells_blank_images():
         assert model.critic.loss(a, b, torch.zeros_like(a)) < 0.3
 
 
+@pytest.mark.slow
 def test_the_pen_learns_alone_on_what_was_learned_without_it():
     losses, parts = trained(tiny(learn="pen", least_likeness=-9.0))
     assert parts == {"pen"}
@@ -162,6 +163,7 @@ def test_the_pen_learns_alone_on_what_was_learned_without_it():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_an_autoregressive_pen_learns_alone_and_together():
     losses, parts = trained(tiny(learn="pen", pen_density="autoregressive", least_likeness=-9.0))
     assert parts == {"pen"}

@@ -221,6 +221,7 @@ def distance(objective, learner, data):
     return (drawn.mean(0) - task.x.mean((0, 1))).abs().mean().item()
 
 
+@pytest.mark.slow
 def test_reptile_learns_to_draw_a_column_that_it_never_saw():
     model = small(channels=4, hidden=16).float()
     model.context.data = torch.zeros(1, 4)

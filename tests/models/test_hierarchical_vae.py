@@ -29,6 +29,7 @@ def fitted():
     return model.requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_the_elbo_is_one_sample_of_the_bound_and_the_bound_tightens(fitted):
     _, bounds = bounds_after_the_elbo(fitted, shots(), 60, (1, 8, 64), 6)
     assert bounds[0] < bounds[1] < bounds[2]
@@ -42,6 +43,7 @@ def deaf(level):
     level.leave.conv.weight.data[:, -SIZES["latent_maps"] :] = 0
 
 
+@pytest.mark.slow
 def test_the_bound_reaches_quadrature_from_below():
     """Where the image depends on one number of z only, the integral over it can be done on a grid."""
     model = small(levels=1, latent=1).requires_grad_(False)

@@ -130,6 +130,7 @@ def test_bad_sizes_are_refused(arguments, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_the_same_step():
     model = tiny(second_order=False, compiled=True, layers=1)
     objective, x, found = Objective(model), images(2, 3, 1, 4, 4), []

@@ -26,6 +26,7 @@ def fitted():
     return model.requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_elbo_is_below_the_importance_bound_and_the_bound_tightens(fitted):
     elbo, bounds = bounds_after_the_elbo(fitted, shots(), 150, (1, 10, 100), 8)
     assert elbo < bounds[2]

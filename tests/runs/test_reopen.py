@@ -80,6 +80,7 @@ def test_the_page_means_the_run(changed):
     assert "meta_sgd" in runner.label
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_folder_is_reopened_without_it(tmp_cwd, monkeypatch):
     """Its configuration was chosen by ``--config-dir``, which later commands do not name."""
     own = tmp_cwd / "own" / "model"

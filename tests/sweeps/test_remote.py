@@ -65,6 +65,7 @@ def test_a_launcher_that_is_not_installed_gets_one_line(name, tmp_cwd, capsys, m
     assert list(tmp_cwd.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_array_of_jobs_on_slurm(tmp_cwd, capsys, monkeypatch):
     slurm = tmp_cwd / "slurm"
     slurm.mkdir()

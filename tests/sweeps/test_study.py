@@ -107,6 +107,7 @@ def test_a_search_finds_the_best_and_writes_it_as_an_experiment(quick_trials, ca
     assert "lr: " + str(best.params["optimizer.lr"]) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_with_what_was_interrupted(quick_trials, capsys):
     Path("interrupt").touch()
     words = ["hydra.sweeper.metric=negative_elbo", "hydra.sweeper.n_trials=5"]
@@ -121,6 +122,7 @@ def test_a_search_goes_on_with_what_was_interrupted(quick_trials, capsys):
     assert all(after[number].params == params for number, params in before.items())
 
 
+@pytest.mark.slow
 def test_several_objectives_give_a_front(quick_trials):
     assert search("hydra.sweeper.metric=[negative_elbo,diversity]", "hydra.sweeper.n_trials=6") == 0
     assert [one.name for one in study().directions] == ["MINIMIZE", "MAXIMIZE"]
@@ -182,6 +184,7 @@ def test_a_run_of_its_own_is_not_pruned(monkeypatch):
     assert pruning() == []
 
 
+@pytest.mark.slow
 def test_the_space_may_stand_in_the_configuration(quick_trials, tmp_path):
     folder = tmp_path / "mine" / "hydra" / "sweeper"
     folder.mkdir(parents=True)
