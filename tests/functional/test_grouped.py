@@ -117,3 +117,17 @@ def test_a_weight_of_zero_has_a_second_derivative():
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_maps_and_their_gradients_lie_channels_last(channels):
+    """Where they lay in two ways, what is done pixel by pixel would take three times as long."""
+    x = torch.rand(5, channels, 8, 8)[:, :, ::2]  # not laid out in any way
+    w = torch.rand(6, channels, 4, 4, requires_grad=True)
+    strides = []
+    y = ops.conv2d(x, w, None, 2, 1)
+    y.register_hook(lambda gradient: strides.append(gradient.stride()))
+    back = ops.conv_transpose2d(y, w, None, 2, 1)
+    back.square().sum().backward()
+    assert y.stride() == (2 * 4 * 6, 1, 4 * 6, 6)
+    assert strides == [y.stride()]
