@@ -118,6 +118,7 @@ def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1,
     model = copy.deepcopy(_part("model", images, *of_model, ways))
     learner = copy.deepcopy(_part("learner", images, *of_learner, ways))
     objective = Objective(model.double())
+    torch.manual_seed(0)
     learner.bind(objective, classes)
     # Two steps show what five would: the second one depends on the first.
     learner.steps = min(learner.steps, 2)

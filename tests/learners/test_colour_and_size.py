@@ -40,9 +40,12 @@ def cases():
         for c, s in product(CHANNELS, SIZES)
         if (pair[0], c, s) not in REFUSED and (c == 1 or in_colour(pair[0]))
     ]
-    chosen = covering(
+    return covering(
         everything, lambda case: set(combinations(enumerate(case), 2)) - {((0, case[0]), (1, case[1]))}
     )
+
+
+def some_slow(chosen):
     quick = covering(chosen, lambda case: {(case[0], c) for c in case[2:]} | {case[1]})
     return [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in chosen]
 
@@ -67,7 +70,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("model", "learner", "channels", "size"), cases())
+@pytest.mark.parametrize(("model", "learner", "channels", "size"), some_slow(cases()))
 def test_a_training_step_and_a_sample(model, learner, channels, size):
     model, learner, objective = build_pair(model, learner, images=(channels, size))
     support, query = (random_shots(1, 3, 1, seed, size=size, channels=channels) for seed in (1, 2))
