@@ -143,6 +143,13 @@ def test_generate_never_overwrites(trained, here, capsys):
 
 
 MISTAKES = [
+    (["train", "experiment=quickstart", "hydra.run.dir="], ["hydra.run.dir= names no folder"]),
+    (["train", "-m", "seed=0,1", "hydra.sweep.dir="], ["hydra.sweep.dir= names no folder"]),
+    (
+        ["train", "optimizer._target_=torch.optim.RMSprop"],
+        ["no argument of torch.optim.RMSprop", "by ~optimizer."],
+    ),
+    (["reproduce", "pretrained/symbols"], ["symbols has no metrics.json to compare with"]),
     (["trian"], ["did you mean 'train'"]),
     (["train", "learner=mmaml"], ["'mmaml'", "did you mean 'maml'"]),
     (["train", "experiment=quikstart"], ["did you mean 'quickstart'"]),

@@ -175,7 +175,9 @@ def test_damaged_weights_are_refused_in_one_line(made, tmp_path, damage):
     }
     path = tmp_path / "model.safetensors"
     path.write_bytes(bytes_of[damage])
-    with pytest.raises(DamagedError, match=r"^\S+ is no readable checkpoint .*: train again$"):
+    with pytest.raises(
+        DamagedError, match=r"^\S+ is no readable checkpoint .*: fetch it again, or export the run anew$"
+    ):
         read_checkpoint(path)
 
 

@@ -326,7 +326,7 @@ def test_a_full_disk_ends_in_one_line_with_the_last_checkpoint_intact(whole, tmp
 
 
 @pytest.mark.slow
-def test_the_trainer_may_change_on_the_way(tmp_cwd, whole):
+def test_the_trainer_may_change_on_the_way(tmp_cwd, whole, capsys):
     constant = ["scheduler=constant", "trainer.val_check_interval=4"]
     assert run(["train", *LONG, *constant, "trainer.max_steps=12", "hydra.run.dir=long"]) == 0
     assert run(["train", *LONG, *constant, "trainer.max_steps=7", "hydra.run.dir=short"]) == 0
@@ -337,12 +337,16 @@ def test_the_trainer_may_change_on_the_way(tmp_cwd, whole):
     same_end(Path("long"), Path("short"))
     assert OmegaConf.load("short/.hydra/config.yaml").trainer.max_steps == 12
     assert OmegaConf.load("short/.hydra/original/config.yaml").trainer.max_steps == 7
+    os.remove("long/metrics.json")
+    fails(["train", "--resume", "long", "trainer.max_steps=5"], capsys, "max_steps=5", "has 12 steps already")
+    assert not Path("long/metrics.json").exists()
 
 
 MISTAKES = [
     (["--resume"], ["--resume", "--help"]),
     (["--resume", "nowhere"], ["nowhere"]),
     (["--resume", "."], [".hydra"]),
+    (["--resume", "pretrained/symbols"], ["without the state", "checkpoint=pretrained/symbols"]),
     (["--resume", "run", "seed=3"], ["seed=3", "checkpoint="]),
     (["--resume", "run", "learner=maml"], ["learner=maml"]),
     (["--resume", "run", "hydra.run.dir=other"], ["hydra.run.dir"]),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import hydra
 from hydra import initialize_config_dir
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from metagen.config.overrides import key_of, quoted
 from metagen.config.tree import conf_dir
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, UsageError
 from metagen.files import expanded
 
 Config = dict[str, Any]
@@ -40,7 +40,21 @@ class Composed(NamedTuple):
     def folder(self) -> Path:
         """Return the folder that a single run of it is to have, absolute; each call may name another one."""
         with _known(self.whole):
-            return expanded(str(self.whole.hydra.run.dir)).absolute()
+            return named_folder(self.whole, "run").absolute()
+
+
+def named_folder(whole: DictConfig, kind: Literal["run", "sweep"]) -> Path:
+    """Return the folder that Hydra's configuration names for a run or a sweep.
+
+    Raises:
+        UsageError: an empty name, as of a variable of the shell that is not set: it would be this folder.
+    """
+    name = whole.hydra[kind].dir
+    if name is None or not str(name).strip():
+        raise UsageError(
+            f"hydra.{kind}.dir={'null' if name is None else ''} names no folder: name one, or leave it out"
+        )
+    return expanded(str(name))
 
 
 def compose(

@@ -98,9 +98,9 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
         if str(key).startswith("_"):
             continue
         if key not in parameters and not open_ended:
+            way = nearest(str(key), parameters) or f"; leave it out by ~{path}.{key}"
             raise UsageError(
-                f"{path}.{key} is no argument of {node['_target_']}{nearest(str(key), parameters)} "
-                f"(it takes {', '.join(parameters)})"
+                f"{path}.{key} is no argument of {node['_target_']}{way} (it takes {', '.join(parameters)})"
             )
         if not fits(value, declared.get(key, Any)):
             raise refusal(f"{path}.{key}", value, declared.get(key, Any))

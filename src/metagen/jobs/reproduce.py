@@ -12,6 +12,7 @@ from metagen.files import write_json
 from metagen.jobs.environment import git_commit, versions
 from metagen.reading import read_json
 from metagen.report.tables import comparison_table
+from metagen.runs.places import located
 from metagen.runs.reopen import changed_keys, reopen, split_hydra
 
 Record = dict[str, Any]
@@ -35,6 +36,7 @@ class Reproduction:
     """
 
     def __init__(self, run: Path, overrides: Sequence[str] = (), force: bool = False) -> None:
+        run = located(run)
         self.run, self.old = run, _record(run)
         self.given, hydra = split_hydra(overrides)
         self.task = "evaluate" if self.old["training"].get("checkpoint") else "train"

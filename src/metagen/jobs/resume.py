@@ -11,7 +11,8 @@ from metagen.config.overrides import group_of
 from metagen.config.schema import check
 from metagen.errors import MetagenError, UsageError
 from metagen.reading import check_writable, read_json
-from metagen.runs.reopen import Reopened, changed_keys, reopen
+from metagen.runs.places import located
+from metagen.runs.reopen import WEIGHTS, Reopened, changed_keys, reopen
 from metagen.runs.run import Run
 
 
@@ -39,6 +40,11 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
                 f"a resumed run keeps its recipe: leave out '{word}' (trainer.* is possible); another "
                 f"recipe can start from its weights: checkpoint={run}/checkpoints/last.ckpt"
             )
+    if located(run) != run or ((run / WEIGHTS).is_file() and not (run / "checkpoints").is_dir()):
+        raise MetagenError(
+            f"{run} is a trained model without the state of its training, with which none can go on: "
+            f"start a new one from its weights by checkpoint={run}"
+        )
     check_writable(run)
     opened = reopen(run, overrides)
     if overrides:

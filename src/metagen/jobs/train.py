@@ -72,6 +72,12 @@ def train(run: Run, echo: Echo) -> float:
             return _train(run, setup, echo, progress)
 
 
+def _check_longer(run: Run, steps: int | None, planned: int) -> None:
+    """Refuse to call a training done that is to have fewer steps than it has."""
+    if steps is not None and 0 < planned < steps:
+        raise MetagenError(f"trainer.max_steps={planned}: {run.folder} has {steps} steps already; name more")
+
+
 def _train(run: Run, setup: Setup, echo: Echo, progress: Told | None) -> float:
     experiment, checkpoints = setup.experiment, run.folder / "checkpoints"
     learner = experiment.learner
@@ -81,6 +87,7 @@ def _train(run: Run, setup: Setup, echo: Echo, progress: Told | None) -> float:
         echo(text)
     start, steps = newest(checkpoints, experiment) if run.kind == "resumed" else (None, None)
     if start is not None:
+        _check_longer(run, steps, setup.planned_steps)
         keeper.saved_step = load_checkpoint(experiment, start)
         echo(f"goes on from step {steps} ({start})")
     elif setup.start:

@@ -150,7 +150,10 @@ def best_checkpoint(run: str | Path) -> Path:
     if not checkpoint.is_file() and exported.is_file():
         return exported
     if not checkpoint.is_file():
-        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): train it to the end first")
+        raise MetagenError(
+            f"{run} has no checkpoint ({checkpoint.name}): train it to the end first; "
+            f"if it was handed on, fetch it again, with {WEIGHTS}"
+        )
     return checkpoint
 
 

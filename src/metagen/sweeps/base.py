@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metagen.config.compose import check_choices, resolved, select
+from metagen.config.compose import check_choices, named_folder, resolved, select
 from metagen.config.error_lines import explain
 from metagen.config.foreign import check_job
 from metagen.config.overrides import key_of
@@ -48,7 +48,7 @@ class SweepLauncher(Launcher):
         """Take what Hydra has composed for the sweep as a whole."""
         assert isinstance(task_function, Task)
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.root = Path(os.path.abspath(str(config.hydra.sweep.dir)))
+        self.root = Path(os.path.abspath(named_folder(config, "sweep")))
         check_node(config.hydra.launcher, hints(type(self).__init__), "hydra.launcher")
         check_node(config.hydra.sweeper, {"max_batch_size": PositiveInt | None}, "hydra.sweeper")
         goes_on = str(config.hydra.sweeper._target_).startswith("hydra_plugins.metagen_sweeps.")

@@ -224,6 +224,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _way_out(path: Path) -> str:
     """Say what to do about a damaged checkpoint: the last one may be whole."""
+    if path.suffix == ".safetensors":
+        return "fetch it again, or export the run anew"
     run, last = path.parent.parent, path.with_name(LAST)
     if path.name != BEST or not last.is_file():
         return "train again"
