@@ -149,6 +149,7 @@ MISTAKES = [
         ["train", "optimizer._target_=torch.optim.RMSprop"],
         ["no argument of torch.optim.RMSprop", "by ~optimizer."],
     ),
+    (["train", "trainer.max_steps=0"], ["trainer.max_steps=0: expected a whole number from 1"]),
     (["reproduce", "pretrained/symbols"], ["symbols has no metrics.json to compare with"]),
     (["trian"], ["did you mean 'train'"]),
     (["train", "learner=mmaml"], ["'mmaml'", "did you mean 'maml'"]),

@@ -115,3 +115,13 @@ def test_a_run_that_is_short_of_its_steps_is_marked(runs, capsys):
     assert f"{folder}/0: 22 of 60 steps, ended by max_time" in lines
     assert run(["compare", str(folder)]) == 0
     assert f"short: {folder}/0 has 22 of 60 steps, ended by max_time" in capsys.readouterr().out
+
+
+def test_a_sweep_that_was_killed_before_its_first_job_is_named(runs, tmp_path):
+    runs("0")
+    sweep = tmp_path / "runs/killed"
+    sweep.mkdir()
+    (sweep / "jobs.json").write_text("{}")
+    line = f"{sweep}: no job has begun; metagen train -m --resume {sweep} goes on"
+    assert line in listing([tmp_path / "runs"]).splitlines()
+    assert listing([sweep]) == line

@@ -28,7 +28,7 @@ BORROWED: dict[str, dict[str, Any]] = {
         "accelerator": Text,
         "devices": Annotated[int, Ge(-1), Le(1024)] | Text | Annotated[list[NonNegativeInt], MinLen(1)],
         "num_nodes": Annotated[int, Ge(1), Le(4096)],
-        "max_steps": Annotated[int, Ge(-1), Le(MANY)],
+        "max_steps": PositiveInt,
         "min_steps": NonNegativeInt | None,
         "max_epochs": Annotated[int, Ge(-1), Le(MANY)] | None,
         "min_epochs": NonNegativeInt | None,

@@ -22,6 +22,8 @@ from metagen.ranges import fits as in_range
 
 PARTIAL = ("optimizer", "scheduler")
 """Nodes that are completed where their objects are known."""
+READ_BY_OTHERS = ("data", "trainer")
+"""Nodes whose values stand in others, too: checked first, so that a line names the key that was set."""
 INT64 = 2**63
 SINCE = ("autocast", "curves", "importance_samples")
 """Keys that runs of earlier versions do not have."""
@@ -35,7 +37,7 @@ def check(config: Mapping[str, Any]) -> None:
             out of its range.
     """
     known = [*VALUES, *NODES]
-    for key, value in config.items():
+    for key, value in sorted(config.items(), key=lambda one: one[0] not in READ_BY_OTHERS):
         if key in ("experiment", "size"):
             raise UsageError(
                 f"the YAML file of {key} needs '# @package _global_' as its first line, and keys below it"

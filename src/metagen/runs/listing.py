@@ -11,7 +11,7 @@ from metagen.errors import MetagenError
 from metagen.reading import read_yaml
 from metagen.report.tables import comparison_table, number
 from metagen.runs.progress import Progress, works_on
-from metagen.runs.records import has_checkpoint, read_record, run_folders, short_of
+from metagen.runs.records import has_checkpoint, read_record, run_folders, short_of, sweeps_without_runs
 from metagen.runs.settings import settings_of
 
 LEGEND = (
@@ -51,14 +51,19 @@ def listing(folders: Sequence[Path], now: float | None = None) -> str:
     """
     now = time.time() if now is None else now
     runs = sorted((_listed(folder, now) for folder in run_folders(folders)), key=lambda run: -run.changed)
-    if not runs:
+    sweeps = [
+        f"{path}: no job has begun; {_resumed_by(path)} goes on" for path in sweeps_without_runs(folders)
+    ]
+    if not runs and not sweeps:
         raise MetagenError(f"no run below {', '.join(map(str, folders))}: metagen train makes one")
+    if not runs:
+        return "\n".join(sweeps)
     table = comparison_table([_row(run, now) for run in runs])[0]
     troubles = [f"{run.folder}: {run.trouble}" for run in runs if run.trouble]
     states = [run.state for run in runs]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     legend = [LEGEND] if set(states) != {"done"} else []
-    return "\n".join([table, "", f"{len(runs)} runs: {counts}", *troubles, *_goes_on(runs), *legend])
+    return "\n".join([table, "", f"{len(runs)} runs: {counts}", *troubles, *_goes_on(runs), *sweeps, *legend])
 
 
 def _listed(folder: Path, now: float) -> Listed:
@@ -86,7 +91,9 @@ def _goes_on(runs: Sequence[Listed]) -> list[str]:
 
 
 def _resumed_by(folder: Path) -> str:
-    sweep = next((one for one in list(folder.parents)[:DEPTH] if (one / "jobs.json").is_file()), None)
+    sweep = next(
+        (one for one in (folder, *list(folder.parents)[:DEPTH]) if (one / "jobs.json").is_file()), None
+    )
     if sweep is not None:
         return f"metagen train -m --resume {shlex.quote(str(sweep))}"
     return f"metagen train --resume {shlex.quote(str(folder))}"

@@ -100,15 +100,24 @@ def run_folders(folders: Sequence[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise MetagenError(f"no folder {folder}: name one with runs below it, such as outputs")
-    found = dict.fromkeys(path for folder in folders for path in _walk(folder))
+    found = dict.fromkeys(
+        path for path, inside in _walk(folders) if "metrics.json" in inside or ".hydra" in inside
+    )
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path, names, files in os.walk(folder):
-        if "metrics.json" in files or ".hydra" in names:
-            yield Path(path)
-        names[:] = [name for name in names if name not in (".hydra", "checkpoints")]
+def sweeps_without_runs(folders: Sequence[Path]) -> list[Path]:
+    """Return every folder of a sweep none of whose jobs has begun: it was killed, or begins right now."""
+    sweeps = dict.fromkeys(path for path, inside in _walk(folders) if "jobs.json" in inside)
+    return [path for path in sweeps if not run_folders([path])]
+
+
+def _walk(folders: Sequence[Path]) -> Iterator[tuple[Path, set[str]]]:
+    """Walk through folders that may hold runs, each with the names in it."""
+    for folder in folders:
+        for path, names, files in os.walk(folder):
+            yield Path(path), {*names, *files}
+            names[:] = [name for name in names if name not in (".hydra", "checkpoints")]
 
 
 def read_record(folder: Path) -> Record:
