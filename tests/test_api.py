@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -60,6 +61,41 @@ def test_a_typo_is_one_line(tmp_cwd):
     with pytest.raises(metagen.MetagenError, match="folder"):
         metagen.compare()
     assert list(tmp_cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize("take", [
+    metagen.compose, metagen.build, metagen.train, partial(metagen.load, "run"),
+    partial(metagen.Trained, "run"), partial(metagen.evaluate, "run"), partial(metagen.resume, "run"),
+])  # fmt: skip
+@pytest.mark.parametrize(("given", "words"), [
+    ("seed=3", "not the text 'seed=3': put brackets around it"),
+    ({"seed": 3}, "not dict"),
+    ([3], "not one that holds 3"),
+    (None, "not None"),
+])  # fmt: skip
+def test_overrides_are_a_list_of_texts(take, given, words):
+    with pytest.raises(metagen.MetagenError) as error:
+        take(given)
+    start = "overrides: expected a list of texts, as in ['experiment=quickstart'], "
+    assert str(error.value).startswith(start + words)
+
+
+@pytest.mark.parametrize("take", [metagen.load, metagen.evaluate, metagen.resume, metagen.compare])
+@pytest.mark.parametrize("given", [None, 3, ["outputs"]])
+def test_a_folder_is_a_path(take, given):
+    with pytest.raises(metagen.MetagenError, match="expected the path of a run's folder") as error:
+        take(given)
+    assert str(error.value).endswith(f"not {'None' if given is None else type(given).__name__}")
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"by": "learner"}, r"by: expected a list of texts, as in \['learner'\], not the text 'learner'"),
+    ({"metrics": [3]}, "metrics: expected a list of texts"),
+    ({"budget": "x"}, "budget=x: expected a whole number"),
+])  # fmt: skip
+def test_options_of_a_comparison(options, words):
+    with pytest.raises(metagen.MetagenError, match=words):
+        metagen.compare("run", **options)
 
 
 def test_the_result_is_that_of_the_record_and_a_table(result):

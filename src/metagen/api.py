@@ -11,8 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from metagen.config.overrides import texts
 from metagen.errors import MetagenError
+from metagen.ranges import NonNegativeInt, fits, refusal
 from metagen.report.rows import Rows
+from metagen.runs.places import folder_of
 from metagen.runs.result import Result
 from metagen.runs.run import Run, new_run
 
@@ -31,7 +34,8 @@ def compose(overrides: Overrides = (), *, config_dir: str | Path | None = None, 
     Raises:
         MetagenError: an override cannot be read, or the folder holds a run already.
     """
-    return _in_one_line(lambda: new_run(list(overrides), config_dir, force=force), overrides)
+    words = texts("overrides", overrides)
+    return _in_one_line(lambda: new_run(words, config_dir, force=force), words)
 
 
 def build(run: "Run | Overrides") -> Any:
@@ -85,7 +89,8 @@ def resume(
     """
     from metagen.jobs.resume import resume as reopened
 
-    run = _in_one_line(lambda: reopened(Path(folder), overrides), overrides)
+    path, words = folder_of(folder), texts("overrides", overrides)
+    run = _in_one_line(lambda: reopened(path, words), words)
     return Result.read(folder) if run is None else _job("train", run, echo)
 
 
@@ -104,7 +109,8 @@ def evaluate(
     """
     from metagen.runs.reopen import evaluation_of
 
-    return _job("evaluate", _in_one_line(lambda: evaluation_of(Path(folder), overrides), overrides), echo)
+    path, words = folder_of(folder), texts("overrides", overrides)
+    return _job("evaluate", _in_one_line(lambda: evaluation_of(path, words), words), echo)
 
 
 class Compared:
@@ -155,7 +161,13 @@ def compare(
 
     if not folders:
         raise MetagenError("compare: name at least one folder with runs below it")
-    return Compared(comparison([*map(Path, folders)], Options(by, metrics, against, within, budget, budgets)))
+    for name, given in {"by": by, "metrics": metrics, "against": against, "within": within}.items():
+        if given is not None:
+            texts(name, given)
+    if not fits(budget, NonNegativeInt | None):
+        raise refusal("budget", budget, NonNegativeInt | None)
+    options = Options(by, metrics, against, within or (), budget, budgets)
+    return Compared(comparison([*map(folder_of, folders)], options))
 
 
 def load(folder: str | Path, overrides: Overrides = (), *, device: str = "cpu") -> Any:
@@ -171,7 +183,8 @@ def load(folder: str | Path, overrides: Overrides = (), *, device: str = "cpu") 
     """
     from metagen.jobs.trained import Trained
 
-    return _in_one_line(lambda: Trained(folder, overrides, device), overrides)
+    words = texts("overrides", overrides)
+    return _in_one_line(lambda: Trained(folder, words, device), words)
 
 
 def _job(task: str, run: Run, echo: Callable[[str], Any] | None) -> Result:

@@ -1,7 +1,7 @@
 """Overrides: which of two counts, and which of them act on a run's own configuration."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -18,6 +18,33 @@ from metagen.console import printable
 from metagen.errors import UsageError, nearest
 
 log = logging.getLogger(__name__)
+
+
+EXAMPLES = {"overrides": "['experiment=quickstart']", "by": "['learner']", "metrics": "['recognised']"}
+"""What a list of texts may look like, by the name of an argument."""
+
+
+def texts(name: str, given: Any) -> list[str]:
+    """Return a list of texts that was given in Python, such as overrides; one text is no list.
+
+    Args:
+        name: of the argument.
+        given: what came.
+
+    Raises:
+        UsageError: it is no list, or something in it is no text.
+    """
+    example = f", as in {EXAMPLES[name]}" if name in EXAMPLES else ""
+    expected = f"{name}: expected a list of texts{example}, not"
+    if isinstance(given, str):
+        raise UsageError(f"{expected} the text '{printable(given)}': put brackets around it")
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise UsageError(f"{expected} {'None' if given is None else type(given).__name__}")
+    items = list(given)
+    for item in items:
+        if not isinstance(item, str):
+            raise UsageError(f"{expected} one that holds {item!r:.80}: write it as a text")
+    return items
 
 
 def key_of(override: str) -> str:

@@ -13,6 +13,7 @@ def device_of(name: str = AUTO) -> torch.device:
     Raises:
         UsageError: it is none of these, or torch finds no such GPU.
     """
+    name = str(name)  # None or a number from Python is refused below like any other name
     if name == AUTO:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")

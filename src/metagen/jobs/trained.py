@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from metagen.config.compose import resolved
+from metagen.config.overrides import texts
 from metagen.config.schema import check
 from metagen.core.episode import Params, Shots
 from metagen.data.form import Form
@@ -59,6 +60,7 @@ class Trained:
         self, run: str | Path, overrides: Sequence[str] = (), device: str | torch.device = "cpu"
     ) -> None:
         self.device = device if isinstance(device, torch.device) else device_of(device)
+        overrides = texts("overrides", overrides)
         self.folder = located(run)
         checkpoint = best_checkpoint(self.folder)
         self.config = resolved(reopen(self.folder, overrides, start=False).config)

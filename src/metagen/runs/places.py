@@ -1,9 +1,11 @@
 """The places of trained runs: folders, models that ship with metagen, repositories of a hub."""
 
 import re
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from metagen.errors import MetagenError, installing, nearest
+from metagen.errors import MetagenError, UsageError, installing, nearest
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"
 """Where the models lie that ship with metagen."""
@@ -23,12 +25,12 @@ def located(run: str | Path) -> Path:
     Raises:
         MetagenError: nothing ships under that name, or the repository is not to be had.
     """
-    text = str(run)
+    folder, text = folder_of(run), str(run)
     if found := _HUB.fullmatch(text):
         return _downloaded(found["name"], found["revision"])
     found = _SHIPPED.fullmatch(text)
-    if not found or Path(run).exists():
-        return Path(run)
+    if not found or folder.exists():
+        return folder
     known = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())
     if found["name"] not in known:
         raise MetagenError(
@@ -36,6 +38,18 @@ def located(run: str | Path) -> Path:
             f"(there {'are: ' + ', '.join(known) if known else 'is none'}), and there is no such folder"
         )
     return SHIPPED / found["name"]
+
+
+def folder_of(run: Any) -> Path:
+    """Return the folder that was named in Python.
+
+    Raises:
+        UsageError: it is no path.
+    """
+    if not isinstance(run, str | PathLike):
+        what = "None" if run is None else type(run).__name__
+        raise UsageError(f"expected the path of a run's folder, as in 'outputs/quickstart', not {what}")
+    return Path(run)
 
 
 def _downloaded(name: str, revision: str | None) -> Path:
