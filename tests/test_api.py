@@ -171,6 +171,56 @@ def test_images_that_do_not_fit(result, images, words):
     assert words.replace("\\", "") in str(error.value)
 
 
+TWO = torch.full((2, 1, 1, 28, 28), 0.5)
+LISTS = "images: expected a tensor (N, K, 1, 28, 28), or for each class a list of pictures"
+
+
+@pytest.fixture(scope="module")
+def loaded(result):
+    """What is adapted to two classes, and the parameters."""
+    trained = metagen.load(result.folder)
+    return trained, trained.adapt(TWO)
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda t, phi: t.log_likelihood(TWO, TWO[[0, 1, 1]]), "queries of 3 classes, images of 2"),
+    (lambda t, phi: t.classify(TWO, TWO[[0, 1, 1]]), "queries of 3 classes, images of 2"),
+    (lambda t, phi: t.classify(TWO, None), "queries: expected a tensor"),
+    (lambda t, phi: t.sample(phi, 9, 1), "ways=9: phi was adapted to 2 classes"),
+    (lambda t, phi: t.sample(phi, 2, 0), "n=0: expected a whole number from 1"),
+    (lambda t, phi: t.sample(phi, 0, 1), "ways=0: expected a whole number from 1"),
+    (lambda t, phi: t.sample(None, 2, 1), "phi: expected what adapt(images) returns"),
+    (lambda t, phi: t.generate(TWO, n=2.5), "n=2.5: expected a whole number"),
+    (lambda t, phi: t.generate(TWO, n="x"), "n=x: expected a whole number"),
+    (lambda t, phi: t.adapt(TWO, steps=-1), "steps=-1: expected a whole number from 0"),
+    (lambda t, phi: t.generate(TWO[:0]), "(0, 1, 1, 28, 28): expected one class and one image at least"),
+    (lambda t, phi: t.generate(TWO[:, :0]), "(2, 0, 1, 28, 28): expected one class and one image at least"),
+    (lambda t, phi: t.generate(["a.png"]), "put those of one class into a list of its own"),
+    (lambda t, phi: t.generate({"a": ["a.png"]}), "list(images.values())"),
+    (lambda t, phi: t.generate("a.png"), "a single picture is [['a.png']]"),
+    (lambda t, phi: t.generate(None), f"{LISTS}, as in [['a1.png', 'a2.png'], "),
+    (lambda t, phi: t.generate([[TWO[0, 0], TWO[0, 0, :, :9]]]), "images of one shape, not"),
+])  # fmt: skip
+def test_what_does_not_fit_a_trained_run(loaded, call, words):
+    with pytest.raises(metagen.MetagenError) as error:
+        call(*loaded)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_pictures_of_a_folder_are_read_as_the_error_says(loaded, tmp_path):
+    page = Image.new("L", (60, 50), 255)
+    page.paste(0, (20, 10, 26, 40))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        page.save(tmp_path / name / "1.png")
+    for folder, classes in ((tmp_path, 2), (tmp_path / "a", 1)):
+        with pytest.raises(metagen.MetagenError) as error:
+            loaded[0].generate(folder)
+        said = str(error.value).partition("not a folder: ")[2].removesuffix(" lists its pictures")
+        assert loaded[0].generate(eval(said, {"Path": Path}), n=1).shape[0] == classes
+
+
 def test_a_loop_and_a_trainer_of_ones_own(tmp_cwd):
     setup = metagen.build([*TINY, "learner=maml"])
     (batch,) = (next(iter(setup.data.train_dataloader())),)

@@ -1,12 +1,11 @@
 """A trained run, loaded: it adapts to new classes, draws them, classifies and scores images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from metagen.config.compose import resolved
@@ -14,6 +13,7 @@ from metagen.config.overrides import texts
 from metagen.config.schema import check
 from metagen.core.episode import Params, Shots
 from metagen.data.form import Form
+from metagen.data.given_images import Images, as_images
 from metagen.errors import MetagenError
 from metagen.evaluation.generative_classifier import IMPORTANCE_SAMPLES, class_logits
 from metagen.functional import rng
@@ -21,13 +21,17 @@ from metagen.functional.device import device_of
 from metagen.jobs.build import build_experiment, load_checkpoint
 from metagen.learners.rule_optimizer import RuleOptimizer
 from metagen.learners.rules import Rule
+from metagen.ranges import AdaptationSteps, PositiveInt, Seed, fits, refusal
 from metagen.report.pictures import to_uint8
 from metagen.runs.places import located
 from metagen.runs.reopen import best_checkpoint, reopen
 from metagen.training.checkpoints import read_checkpoint
 
-Images = Tensor | np.ndarray | Sequence[Sequence[Any]]
-"""Images of N classes, K of each: (N, K, C, H, W), or a list of lists of PIL images or paths."""
+NUMBERS = {
+    "ways": PositiveInt, "n": PositiveInt, "seed": Seed, "steps": AdaptationSteps | None,
+    "importance_samples": PositiveInt,
+}  # fmt: skip
+"""What the numbers may be that the methods take."""
 MOST_CLASSES = 1_000_000
 """Of the training: a file may claim any number, and tables of that size would be made."""
 
@@ -87,17 +91,11 @@ class Trained:
         Raises:
             MetagenError: images of another shape or size, or classes of unequal numbers of images.
         """
-        x, form = _tensor(images, self.form), self.form
-        if x.dim() == 4:
-            x = x.unsqueeze(2)
-        elif form.channels > 1 and x.shape[2:] == form.shape:
-            x = x.movedim(-1, 2)
-        expected = (form.channels, form.size, form.size)
-        if x.dim() != 5 or x.shape[2:] != expected:
-            sides = ", ".join(map(str, expected))
-            raise MetagenError(f"images of shape {tuple(x.shape)}: expected (N, K, {sides})")
-        if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):
-            raise MetagenError("images: expected pixels in [0, 1], or uint8")
+        _check(seed=seed)
+        return self._shots(images, seed)
+
+    def _shots(self, images: Images, seed: int, name: str = "images") -> Shots:
+        x = as_images(images, self.form, name)
         ways, shots = x.shape[:2]
         y = torch.arange(ways, device=self.device)[:, None].expand(ways, shots)
         return Shots(x.to(self.device), y, rng.key(seed, 1).to(self.device))
@@ -118,6 +116,7 @@ class Trained:
             steps: of adaptation; None takes as many as the run's test.
             seed: of the noise that the model draws while it adapts.
         """
+        _check(steps=steps)
         support = images if isinstance(images, Shots) else self.shots(images, seed)
         return self.learner.adapt(self.objective, self.objective.params(), support, steps)
 
@@ -130,10 +129,18 @@ class Trained:
     def sample(self, phi: Params, ways: int, n: int, seed: int = 0) -> Tensor:
         """Return n new images of each of N classes from adapted parameters, (N, n, C, H, W) in [0, 1].
 
+        Args:
+            phi: what :meth:`adapt` returned.
+            ways: the number N of classes, at most as many as it was adapted to.
+            n: images of each.
+            seed: of the noise.
+
         Raises:
-            MetagenError: the run of a classifier.
+            MetagenError: the run of a classifier, or more classes than there are.
         """
+        _check(ways=ways, n=n, seed=seed)
         self.check_generates()
+        self._check_phi(phi, ways)
         labels = torch.arange(ways, device=self.device).repeat_interleave(n)
         drawn = self.objective.call("sample", phi, labels, rng.key(seed, 2).to(self.device))
         return drawn.unflatten(0, (ways, n)).clamp(0, 1)
@@ -142,8 +149,7 @@ class Trained:
         self, images: Images | Shots, n: int = 16, seed: int = 0, steps: int | None = None
     ) -> Tensor:
         """Adapt to images of N classes and return n new ones of each, (N, n, C, H, W) in [0, 1]."""
-        if n < 1:
-            raise MetagenError(f"n={n}: expected at least 1 image a class")
+        _check(n=n, seed=seed, steps=steps)
         self.check_generates()
         support = images if isinstance(images, Shots) else self.shots(images, seed)
         return self.sample(self.adapt(support, steps), len(support.y), n, seed)
@@ -168,10 +174,11 @@ class Trained:
             raise MetagenError(
                 f"{name} has no likelihood of pixels in nats; use a run of a model that has one"
             )
-        target = self.shots(queries, seed + 1)
-        return self.objective.call(
-            "log_likelihood", self.adapt(images, seed=seed), target, importance_samples
-        )
+        _check(importance_samples=importance_samples, seed=seed)
+        support = images if isinstance(images, Shots) else self.shots(images, seed)
+        target = self._shots(queries, seed + 1, "queries")
+        _check_classes(support, target)
+        return self.objective.call("log_likelihood", self.adapt(support), target, importance_samples)
 
     @torch.no_grad()
     def classify(self, images: Images | Shots, queries: Images, seed: int = 0) -> Tensor:
@@ -184,7 +191,9 @@ class Trained:
             MetagenError: the run of a generator that has no likelihood.
         """
         support = images if isinstance(images, Shots) else self.shots(images, seed)
-        target = self.shots(queries, seed + 1)
+        target = self._shots(queries, seed + 1, "queries")
+        if self.kind == "generate":
+            _check_classes(support, target)
         phi = self.adapt(support)
         if self.kind == "generate":
             samples = self.config.get("importance_samples", IMPORTANCE_SAMPLES)
@@ -222,6 +231,16 @@ class Trained:
                 f"{self.folder} is no generator's run (its task is {self.kind}): name one that generates"
             )
 
+    def _check_phi(self, phi: Params, ways: int) -> None:
+        """Refuse what is no parameters, and more classes than these have."""
+        if not isinstance(phi, Mapping):
+            raise MetagenError(f"phi: expected what adapt(images) returns, not {type(phi).__name__}")
+        tables = (*self.objective.model.per_class, "memory")
+        every = {**self.objective.params(), **phi}
+        rows = max((len(every[name]) for name in tables if name in every), default=ways)
+        if ways > rows:
+            raise MetagenError(f"ways={ways}: phi was adapted to {rows} classes, so give ways={rows} or less")
+
     def draw(self, phi: Params, ways: int, n: int, seed: int) -> np.ndarray:
         """Return n images of each of N classes, uint8 (N, n, H, W), or (N, n, H, W, 3)."""
         return to_uint8(self.sample(phi, ways, n, seed))
@@ -241,31 +260,22 @@ def load(run: str | Path, overrides: Sequence[str] = (), device: str | torch.dev
     return Trained(run, overrides, device)
 
 
-def _tensor(images: Images, form: Form) -> Tensor:
-    """Return images as floats in [0, 1]."""
-    if isinstance(images, Tensor | np.ndarray):
-        x = torch.as_tensor(images)
-        return x.float() / 255 if x.dtype == torch.uint8 else x.float()
-    counts = {len(row) for row in images}
-    if len(counts) != 1 or 0 in counts:
-        raise MetagenError(
-            f"images: expected as many of each class, at least 1, not {[len(row) for row in images]}"
-        )
-    rows = [[_one(image, form) for image in row] for row in images]
-    return torch.stack([torch.stack(row) for row in rows])
+def _check(**given: Any) -> None:
+    """Refuse numbers that are none, or out of their range.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, value in given.items():
+        if not fits(value, NUMBERS[name]):
+            raise refusal(name, value, NUMBERS[name])
 
 
-def _one(image: Any, form: Form) -> Tensor:
-    """Return one image as floats (C, H, W); a picture or a path is read as ``metagen generate`` reads it."""
-    if isinstance(image, Tensor | np.ndarray):
-        x = torch.as_tensor(image)
-        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-        x = x if x.dim() == 3 else x.unsqueeze(0)
-        return x.movedim(-1, 0) if form.channels > 1 and x.shape == form.shape else x
-    if isinstance(image, Image.Image | str | Path):
-        x = torch.from_numpy(form.read(image)).float() / 255
-        return x.unsqueeze(0) if x.dim() == 2 else x.movedim(-1, 0)
-    raise MetagenError(f"images: expected tensors, PIL images or paths, not {type(image).__name__}")
+def _check_classes(support: Shots, target: Shots) -> None:
+    """Refuse queries of more or fewer classes than the support has."""
+    if len(target.y) != len(support.y):
+        given, of = len(target.y), len(support.y)
+        raise MetagenError(f"queries of {given} classes, images of {of}: give queries of the same classes")
 
 
 def _classes(checkpoint: Path) -> int:
