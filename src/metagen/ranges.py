@@ -4,6 +4,7 @@ An annotation is read in three places: the schema of a configuration compares va
 it, and a constructor that is ``@checked`` refuses what does not fit when it is called from Python.
 """
 
+import contextlib
 import functools
 import inspect
 import math
@@ -253,9 +254,19 @@ def refusal(name: str, value: Any, hint: Any, sign: str = "=") -> UsageError:
 
 
 def shown(value: Any) -> str:
-    """Return a value as the command line spells it, cut where it is long."""
+    """Return a value as the command line spells it, cut where it is long; a text like ``'1'`` is quoted."""
+    if isinstance(value, str) and _like_none(value):
+        return f"'{value}'"
     text = {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _like_none(text: str) -> bool:
+    """Return whether a text looks like a number, a truth or null, as where these were quoted."""
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return text.lower() in ("true", "false", "null", "none")
 
 
 def checked(init: Callable[P, R]) -> Callable[P, R]:

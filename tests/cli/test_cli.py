@@ -152,6 +152,7 @@ MISTAKES = [
     (["train", "trainer.max_steps=0"], ["trainer.max_steps=0: expected a whole number from 1"]),
     (["reproduce", "pretrained/symbols"], ["symbols has no metrics.json to compare with"]),
     (["trian"], ["did you mean 'train'"]),
+    (["train", "seed='1'"], ["seed='1': expected a whole number"]),
     (["train", "learner=mmaml"], ["'mmaml'", "did you mean 'maml'"]),
     (["train", "experiment=quikstart"], ["did you mean 'quickstart'"]),
     (["train", "test_data=mnist"], ["test_data"]),
