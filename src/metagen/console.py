@@ -4,9 +4,10 @@ import argparse
 import logging
 import re
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-from metagen.errors import UsageError
+from metagen.errors import UsageError, nearest
 
 STEERING = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 """Characters that move the cursor, change colours, turn the order around or are half of one."""
@@ -65,3 +66,23 @@ class Parser(argparse.ArgumentParser):
             UsageError: always.
         """
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse as argparse does, after a look at the names of the options, which it would take for values.
+
+        Raises:
+            UsageError: there is no such option, or what argparse finds.
+        """
+        known = [*self._option_string_actions]
+        for word in sys.argv[1:] if args is None else args:
+            name = word.partition("=")[0]
+            if name == "--":
+                break
+            if re.fullmatch(r"--[\w-]+", name) and not self._is_option(name):
+                raise UsageError(f"no option '{name}'{nearest(name, known)} (see {self.prog} --help)")
+        return super().parse_known_args(args, namespace)
+
+    def _is_option(self, name: str) -> bool:
+        if self.allow_abbrev:
+            return any(option.startswith(name) for option in self._option_string_actions)
+        return name in self._option_string_actions

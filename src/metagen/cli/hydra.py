@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 
 from metagen.config.tree import conf_dir
@@ -26,6 +27,7 @@ def through_hydra(task: Task, argv: list[str], most: int | None = None) -> int:
     from metagen.sweeps.count import check_jobs
 
     check_shell(argv)
+    check_shown(argv)
     check_launcher(argv)
     check_command_line(argv)
     if most is not None:
@@ -88,6 +90,22 @@ def check_launcher(argv: Sequence[str]) -> None:
             listed = ", ".join(f"hydra/launcher={one} ({place})" for one, place in LAUNCHERS.items())
             own = "the jobs of a sweep are processes of their own, with a table at the end"
             raise UsageError(f"{word}: {own}: use {listed}")
+
+
+def check_shown(argv: Sequence[str]) -> None:
+    """Refuse what Hydra cannot show, in one line; Hydra itself would print its usage.
+
+    Raises:
+        UsageError: an option has a value that is none of its choices, or lacks one.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        parser.parse_known_args(argv)
+    except ArgumentError as error:
+        raise UsageError(f"{error} (see metagen train --help)") from error
 
 
 SHOWS = {

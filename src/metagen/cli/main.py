@@ -44,6 +44,8 @@ A sweep: metagen train -m learner=scratch,maml seed=0,1,2
 """
 
 
+OPTIONS = ("--help", "--version")
+"""Options of ``metagen`` without a command."""
 REPRODUCE = (
     "Train (or evaluate) a run or a sweep's job anew with the configuration that was saved there, in a new "
     "folder. Exit code 0: the metrics are equal, or a difference is to be expected; 1: they differ on "
@@ -88,6 +90,8 @@ def _dispatch(argv: list[str]) -> int:
         from metagen.cli.completion import complete
 
         return complete(argv, known, lambda argv: through_hydra(Task("train"), argv), echo)
+    if argv[0].startswith("-"):
+        return fail(f"no option '{argv[0]}'{nearest(argv[0], OPTIONS)} (see metagen --help)", 2)
     if argv[0] not in known:
         return fail(f"unknown command '{argv[0]}'{nearest(argv[0], known)} (see metagen --help)", 2)
     return known[argv[0]](argv[1:])
