@@ -155,6 +155,8 @@ MISTAKES = [
     (["--verison"], ["did you mean '--version'"]),
     (["train", "--cfg", "jobb"], ["invalid choice: 'jobb'", "'job'", "hydra"]),
     (["train", "seed='1'"], ["seed='1': expected a whole number"]),
+    (["train", "experimnt=quickstart"], ["did you mean 'experiment'"]),
+    (["train", "data@test_dta=mnist"], ["did you mean 'data@test_data'"]),
     (["compare", ".", "--metrc", "kid"], ["did you mean '--metric'"]),
     (["cache", "--cler"], ["did you mean '--clear'"]),
     (["demo", "run", "--prot=1"], ["did you mean '--port'"]),

@@ -138,12 +138,25 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         return f"no key '{key}': it is {KEYS[key]} now, see metagen train --help"
     if text := _lacking(key, words):
         return text
-    every = _keys(_default_config(words, key.startswith("hydra.")))
+    default = _default_config(words, of_hydra=True)
+    groups = [group for group in _groups(default) if group != key]
+    if "@" in key or "/" in key:
+        return f"no group '{key}'{nearest(key, groups) or '; see metagen train --help'}"
+    if not key.startswith("hydra."):
+        del default["hydra"]
+    every = _keys(default)
     known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
+    known += [] if "." in key else [group for group in groups if re.fullmatch(r"\w+", group)]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)
     return f"no key '{key}'{hint or '; see metagen train --help'}"
+
+
+def _groups(config: Mapping[str, Any]) -> list[str]:
+    """Return the groups of choices, with their packages where they have one."""
+    choices = config["hydra"]["runtime"]["choices"]
+    return [str(group) for group in choices if "_global_" not in str(group) and "." not in str(group)]
 
 
 def _lacking(key: str, words: Sequence[str]) -> str | None:
