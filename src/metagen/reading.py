@@ -142,9 +142,14 @@ def links_out(folder: Path) -> Path | None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(home):
+            if path.is_symlink() and not _target(path).is_relative_to(home):
                 return path
     return None
+
+
+def _target(link: Path) -> Path:
+    """Return where a link leads; of one that leads to itself, the link (``Path.resolve`` would fail)."""
+    return Path(os.path.realpath(link))
 
 
 def check_writable(folder: Path) -> None:
@@ -155,6 +160,6 @@ def check_writable(folder: Path) -> None:
     """
     if (link := links_out(folder)) is not None:
         raise MetagenError(
-            f"{link} is a link to {link.resolve()}, out of {folder}, where nothing may be written: "
+            f"{link} is a link to {_target(link)}, out of {folder}, where nothing may be written: "
             "put what it links to in its place"
         )

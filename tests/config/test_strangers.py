@@ -443,10 +443,22 @@ def test_a_link_in_a_run_is_not_written_through(name, sent, tmp_cwd, capsys):  #
 def test_links_within_a_folder_stay(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to("a")
+    (tmp_path / "itself").symlink_to("itself")
     check_writable(tmp_path)
     (tmp_path / "c").symlink_to("../elsewhere")
     with pytest.raises(MetagenError, match="is a link to"):
         check_writable(tmp_path)
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["train", "--resume", "pets"], "name the folder of a run"),
+    (["train", "-m", "--resume", "pets"], "no sweep's folder"),
+])  # fmt: skip
+def test_a_folder_of_pictures_is_no_run_whatever_its_links(argv, words, tmp_cwd, capsys):
+    (tmp_cwd / "pets").mkdir()
+    for name, target in (("x", "x"), ("y", "nowhere"), ("z", "/nowhere")):
+        (tmp_cwd / "pets" / name).symlink_to(target)
+    fails(argv, capsys, words)
 
 
 def test_a_sweep_is_not_written_through_a_link(sweep, tmp_path, capsys):

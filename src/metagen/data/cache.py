@@ -27,8 +27,17 @@ def folder(cache: str | None) -> Path:
 
 def fingerprint(params: Mapping[str, Any], sources: Sequence[Path]) -> str:
     """Return a checksum of the parameters and of each source file's name, size and time."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    stats = [(path.name, *_size_and_time(path)) for path in sources]
     return hashlib.sha256(json.dumps([_FORMAT, dict(params), stats]).encode()).hexdigest()
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return a file's size and the time of its last change; -1 for a link to nothing or to itself."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def cached(folder: Path, name: str, key: str | None, place: str, stream: Callable[[], Stream]) -> Bank:

@@ -45,8 +45,8 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Run | None:
             f"{run} is a trained model without the state of its training, with which none can go on: "
             f"start a new one from its weights by checkpoint={run}"
         )
-    check_writable(run)
     opened = reopen(run, overrides)
+    check_writable(run)
     if overrides:
         check(resolved(opened.config))
         _check_recipe(run, overrides, opened)

@@ -30,8 +30,8 @@ def adopted(root: Path) -> Sweep:
     Raises:
         MetagenError: there is no plan, it cannot be read, or ``root`` links to places outside of it.
     """
-    check_writable(root)
     plan, source = Sweep.load(root), root / "jobs.json"
+    check_writable(root)
     jobs = [replace(job, overrides=own_overrides(job.overrides, source)) for job in plan.jobs]
     return replace(
         plan,
