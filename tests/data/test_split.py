@@ -158,6 +158,21 @@ def test_shares_are_dealt_out_by_the_names_alone():
     assert Split.by_shares(["class 0"], (0.2800, 0.7200, 0)).val == ("class 0",)
 
 
+def test_no_share_of_a_few_classes_stays_empty():
+    names = [f"class {i}" for i in range(12)]
+    shares = (0.7, 0.1, 0.2)
+    for count in range(3, 12):
+        for start in range(0, 60, 7):
+            some = [f"class {i}" for i in range(start, start + count)]
+            split = Split.by_shares(some, shares)
+            assert min(sizes(split)) >= 1
+            assert split == Split.by_shares(some, shares)
+    assert sizes(Split.by_shares(names[:2], shares)) == (2, 0, 0), "fewer classes than shares"
+    assert sizes(Split.by_shares(names[:2], (0.7, 0, 0.3))) == (1, 0, 1)
+    assert sizes(Split.by_shares(names, (0.5, 0, 0.5)))[1] == 0
+    assert sizes(Split.by_shares(names, (1, 0, 0))) == (12, 0, 0)
+
+
 @pytest.mark.parametrize("text", ["digits_789", "0.7", "a/b/c", "splits/a/b.json", "0.7/0.3"])
 def test_what_is_no_shares(text):
     assert shares_of(text) is None

@@ -33,6 +33,11 @@ def shares_of(split: str) -> tuple[float, ...] | None:
     return shares
 
 
+def _place(name: str) -> float:
+    """Return the number in [0, 1) by which a class is dealt out."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+
 def class_names(classes: Classes, where: str) -> tuple[str, ...]:
     """Return class names as strings: on the command line ``7`` and ``"7"`` both name the class "7".
 
@@ -118,12 +123,22 @@ class Split:
         """Deal the classes out by a hash of their names, so that a new class moves no other.
 
         A class goes to train, val or test as u = h / 2^64 lies below s_1, below s_1 + s_2 or above, with h
-        the first 64 bits of the SHA-256 of its name. So the sides have their shares s on average.
+        the first 64 bits of the SHA-256 of its name. So the sides have their shares s on average. A side
+        with a share that would get none takes from the largest side the class whose u is nearest to its own
+        part of [0, 1], if there are as many classes as shares.
         """
+        places = {name: _place(name) for name in names}
+        bounds = (0.0, shares[0], shares[0] + shares[1], 1.0)
         sides: tuple[list[str], list[str], list[str]] = ([], [], [])
-        for name in names:
-            u = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-            sides[0 if u < shares[0] else 1 if u < shares[0] + shares[1] else 2].append(name)
+        for name, u in places.items():
+            sides[0 if u < bounds[1] else 1 if u < bounds[2] else 2].append(name)
+        wanted = [i for i, share in enumerate(shares) if share > 0]
+        for i in wanted if len(places) >= len(wanted) else ():
+            if not sides[i]:
+                middle, largest = (bounds[i] + bounds[i + 1]) / 2, max(sides, key=len)
+                nearest_one = min(largest, key=lambda name: abs(places[name] - middle))
+                largest.remove(nearest_one)
+                sides[i].append(nearest_one)
         return cls(*map(tuple, sides))
 
     def override(

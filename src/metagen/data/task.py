@@ -169,7 +169,7 @@ class FewShot:
         if not bank.held.any():
             raise MetagenError(
                 f"the split has no validation classes and {bank.name} no held-out images to validate on: "
-                f"set task.val_classes=[...], or task.val_episodes=0"
+                f"set task.val_classes=[...], another data.split, or task.val_episodes=0"
             )
         return EpisodeSampler(
             bank, split.train, self.ways, self.shots, self.queries, self.eval_seed, "val",
