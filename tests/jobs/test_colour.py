@@ -74,6 +74,17 @@ def test_every_metric_is_measured_in_colour(record):
     assert all(math.isfinite(record["metrics"][name]["mean"]) for name in measured)
 
 
+@pytest.mark.parametrize("name", ["samples.npz", "samples.png"])
+def test_a_class_named_like_a_file_of_the_output_is_refused(name, trained, tmp_path, capsys):
+    for each in (name, "b"):
+        (tmp_path / "pics" / each).mkdir(parents=True)
+        Image.new("RGB", (20, 20), "red").save(tmp_path / "pics" / each / "1.png")
+    words = ["generate", str(trained), "--images", str(tmp_path / "pics"), "--out", str(tmp_path / "new")]
+    assert run(words) == 1
+    assert f"class folder {tmp_path / 'pics' / name} is named like a file" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_pictures_and_arrays_keep_their_colours(trained):
     with np.load(trained / "samples.npz") as arrays:
         assert arrays["support"].shape == (2, 2, 16, 16, 3)

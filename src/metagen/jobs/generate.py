@@ -53,6 +53,7 @@ def generate(
     trained = Trained(run, overrides, device_of(device))
     trained.check_generates()
     pictures, names = read_classes(images, read=trained.form.read)
+    _check_names(images, names)
     classes, shots = pictures.shape[:2]
     count = classes * n
     memory.refuse(16 * n * pictures[:, 0].size, f"{count:,} images", "--n")
@@ -67,6 +68,15 @@ def generate(
 
 def _within(inner: Path, outer: Path) -> bool:
     return inner.resolve().is_relative_to(outer.resolve())
+
+
+def _check_names(images: Path, names: Sequence[str]) -> None:
+    """Refuse a class whose folder of samples would have the name of another file of the output."""
+    for name in names:
+        if name.lower() in ("samples.png", "samples.npz"):
+            raise MetagenError(
+                f"class folder {images / name} is named like a file of the output: give it another name"
+            )
 
 
 def _earlier(out: Path) -> list[str]:
