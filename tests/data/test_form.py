@@ -51,3 +51,12 @@ def test_a_photograph_of_too_many_pixels_is_refused(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     with pytest.raises(MetagenError, match=r"^cannot read the image a: has 40 x 40 pixels, more than 100"):
         Form(32, 3, ink=False).read(tmp_path / "a.png", "a", 100)
+
+
+@pytest.mark.parametrize(("pixels", "values"), [
+    ([0.4, 0.4], [102]), ([102, 102], [102]), ([0, 1], [0, 255]), ([-1, 1], [0, 255]),
+    ([float("nan"), 1], [0, 255]),
+])  # fmt: skip
+def test_a_photograph_of_fractions_is_read_by_its_range(tmp_path, pixels, values):
+    Image.fromarray(np.tile(np.float32(pixels), (32, 16))).save(tmp_path / "a.tif")
+    assert np.unique(Form(32, 3, ink=False).read(tmp_path / "a.tif")).tolist() == values

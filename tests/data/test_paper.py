@@ -96,5 +96,5 @@ def test_other_kinds_are_read(tmp_path, suffix):
 
 def test_heic_is_refused_by_name(tmp_path):
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(MetagenError, match="HEIC is not read: save it as PNG or JPEG"):
+    with pytest.raises(MetagenError, match="is a HEIC file: save it as PNG or JPEG"):
         read_image(tmp_path / "a.HEIC")

@@ -170,6 +170,11 @@ def damage(root: Path, how: str) -> None:
         root.write_text("")
     elif how == "loose":
         (root / "5.png").write_bytes(whole)
+    elif how == "loose text":
+        (root / "readme.txt").write_text("drawn on Monday")
+    elif how == "link":
+        (a / "1.png").unlink()
+        (a / "1.png").symlink_to("1.png")
     elif how == "empty":
         root.rename(root.with_name("elsewhere"))
         root.mkdir()
@@ -208,10 +213,12 @@ def damage(root: Path, how: str) -> None:
         ("missing", "no folder"),
         ("a file", "must be a folder"),
         ("loose", r"5\.png lies directly in it: move it to .*CLASS/5\.png"),
+        ("loose text", r"readme\.txt lies directly in it: it is no image, remove it"),
+        ("link", r"1\.png is a link to nothing: remove it"),
         ("empty", "is empty"),
         ("empty class", r"c holds no images"),
         ("unequal", "a: 1, b: 2"),
-        ("truncated", r"cannot read the image .*1\.png"),
+        ("truncated", r"1\.png cannot be read: "),
         ("text", r"1\.png is not an image"),
         ("no bytes", r"1\.png is not an image"),
         ("blank", r"1\.png is blank"),
@@ -228,6 +235,23 @@ def test_bad_folders_are_one_line_errors(tmp_path: Path, how: str, says: str) ->
     with pytest.raises(MetagenError, match=says) as caught:
         read_classes(root)
     assert "\n" not in str(caught.value)
+
+
+def test_class_folders_with_a_leading_dot_are_named_in_a_warning(tmp_path: Path, caplog) -> None:
+    root = folder(tmp_path / "d", {name: ["1.png"] for name in ("b", ".a", ".thumbnails", "__MACOSX")})
+    (root / ".git").mkdir()
+    assert read_classes(root)[1] == ["b"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{root}: left out, as names that begin with a dot are: .a"
+    ]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.7), (0, 255), (0, 90), (-1, 1), (1e4, 6e4)])
+def test_a_picture_of_fractions_is_read_by_its_range(tmp_path: Path, low: float, high: float) -> None:
+    Image.fromarray((low + (high - low) * seven()).astype(np.float32)).save(tmp_path / "a.tif")
+    STYLES["light on dark"]().save(tmp_path / "a.png")
+    one, other = (read_image(tmp_path / name).astype(int) for name in ("a.tif", "a.png"))
+    assert np.abs(one - other).max() <= 3
 
 
 def test_a_file_that_is_no_picture_is_named_and_not_counted(tmp_path):

@@ -1,5 +1,6 @@
 """Pictures of any size and colour as they are, made square and of one size."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ def read(path: Path, size: int, channels: int, fit: Fit = "crop", limit: int = M
         MetagenError: why it cannot be read, without its name.
     """
     if not path.is_file():  # a pipe would be waited for
-        raise MetagenError("no file")
+        raise MetagenError(no_file(path))
     if path.suffix.lower() in UNREAD:
         raise MetagenError(f"a {path.suffix[1:].upper()} file; save it as PNG or JPEG")
     try:
@@ -48,6 +49,15 @@ def read(path: Path, size: int, channels: int, fit: Fit = "crop", limit: int = M
     except _BROKEN as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines() or ["damaged file"]
         raise MetagenError(reason[0]) from error
+
+
+def no_file(path: Path) -> str:
+    """Return what a path is that leads to no regular file."""
+    if os.path.exists(path):
+        return "no regular file"
+    if path.is_symlink():
+        return "a link to nothing"
+    return "no file"
 
 
 def square(image: Image.Image, size: int, channels: int, fit: Fit = "crop") -> Tensor:
@@ -91,12 +101,29 @@ def picture(value: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array.astype(np.uint8)))
 
 
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey picture of wider numbers with bytes, any other as it is.
+
+    Fractions are read by their range: from 0 to 1, else from 0 to 255, else their own. The range of whole
+    numbers is their own, since 12-bit data in 16-bit files is common.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    wide = np.asarray(image, np.float64)
+    wide = np.where(np.isfinite(wide), wide, 0)
+    low, high = wide.min(), wide.max()
+    if image.mode == "F":
+        if low >= 0 and high <= 255:
+            low, high = 0, 1 if high <= 1 else 255
+        span = (high - low) or 1
+    else:
+        span = high - low if high - low > 255 else 65535
+    return Image.fromarray(((wide - low) / span * 255).astype(np.uint8))
+
+
 def _flat(image: Image.Image) -> Image.Image:
     """Return a picture without transparency (on white) and with 8 bits a channel."""
-    if image.mode.startswith(("I", "F")):
-        wide = np.asarray(image, np.float64)
-        low, span = wide.min(), np.ptp(wide)  # 12-bit data in 16-bit files is common: the range is its own
-        image = Image.fromarray(((wide - low) / (span if span > 255 else 65535) * 255).astype(np.uint8))
+    image = eight_bits(image)
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba)

@@ -11,8 +11,9 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 from metagen.data import paper
+from metagen.data.class_folders import class_folders, entries
+from metagen.data.photographs import eight_bits, no_file
 from metagen.errors import MetagenError
-from metagen.files import natural_key
 from metagen.reading import opened
 
 Array = np.ndarray
@@ -28,7 +29,6 @@ STROKE = 2 / 28  # of the picture's side is the thinnest stroke: a hair's line w
 FAINTEST = 0.06  # of the range from black to white is the faintest ink
 EDGE = 0.25  # of the full ink is what still counts as a stroke's body
 GRAIN = 12  # pixels is the largest speck of a noisy picture that cannot be a stroke
-JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
 def read_classes(
@@ -55,16 +55,7 @@ def read_classes(
             no picture or cannot be read, a picture that is too large or shows nothing.
     """
     root = Path(folder)
-    entries = _entries(root)
-    loose = [path for path in entries if not path.is_dir()]
-    if loose:
-        raise MetagenError(
-            f"{root} must hold one folder per class, but {loose[0].name} lies directly in it: "
-            f"move it to {root}/CLASS/{loose[0].name}"
-        )
-    if not entries:
-        raise MetagenError(f"{root} is empty: it must hold one folder per class with image files each")
-    files = {path.name: _entries(path) for path in entries}
+    files = {path.name: entries(path) for path in class_folders(root)}
     for name, paths in files.items():
         if not paths:
             raise MetagenError(f"class folder {root / name} holds no images")
@@ -117,23 +108,14 @@ def frame(ink: np.ndarray, size: int = 28) -> np.ndarray:
     return _place(np.asarray(ink, np.float64), size, crop=True)
 
 
-def _entries(folder: Path) -> list[Path]:
-    """Visible entries of a folder in natural order."""
-    if not folder.exists():
-        raise MetagenError(f"there is no folder {folder}")
-    if not folder.is_dir():
-        raise MetagenError(f"{folder} must be a folder of images, but it is a file")
-    try:
-        found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in JUNK]
-    except OSError as error:
-        raise MetagenError(f"cannot read the folder {folder}: {error.strerror}") from error
-    return sorted(found, key=lambda p: (natural_key(p.name), p.name))
-
-
 def _load(path: Path, name: str, limit: int) -> list[Array]:
     """Decode a picture to float (H, W, 3) in [0, 1]; one with transparency on white and on black."""
     if path.is_dir():
         raise MetagenError(f"{name} is a folder, but only image files may lie in a class folder")
+    if not path.is_file():
+        raise MetagenError(f"{name} is {no_file(path)}: remove it")
+    if path.stat().st_size > MAX_BYTES:
+        raise MetagenError(f"{name} has more than {MAX_BYTES:,} bytes: make it smaller")
     try:
         with opened(path, MAX_BYTES) as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > limit:
@@ -146,19 +128,15 @@ def _load(path: Path, name: str, limit: int) -> list[Array]:
     except Image.UnidentifiedImageError as error:
         kind = path.suffix.lower()
         if kind in UNREAD:
-            raise MetagenError(f"{name}: {kind[1:].upper()} is not read: save it as PNG or JPEG") from error
+            raise MetagenError(f"{name} is a {kind[1:].upper()} file: save it as PNG or JPEG") from error
         raise MetagenError(f"{name} is not an image of a known kind ({', '.join(FORMATS)})") from error
     except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines() or ["damaged file"]
-        raise MetagenError(f"cannot read the image {name}: {reason[0]}") from error
+        raise MetagenError(f"{name} cannot be read: {reason[0]}") from error
 
 
 def _layers(image: Image.Image) -> list[Array]:
-    if image.mode.startswith(("I", "F")):
-        wide = np.asarray(image, np.float64)
-        # 12-bit data in 16-bit files is common, so the range is the picture's own
-        low, span = wide.min(), np.ptp(wide)
-        image = Image.fromarray(((wide - low) / (span if span > 255 else 65535) * 255).astype(np.uint8))
+    image = eight_bits(image)
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         papers = [Image.new("RGBA", image.size, color) for color in ("white", "black")]
