@@ -1,5 +1,7 @@
 """A folder of classes as others lay them out, with what is wrong in such folders."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,12 @@ COLOURS = {"a": (200, 30, 30), "b": (30, 200, 30), "c": (30, 30, 200), "d": (200
 def paint(path, colour=(10, 20, 30), size=(20, 20), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path, **options)
+
+
+def draw(path):
+    drawing = np.full((50, 50), 255, np.uint8)
+    drawing[10:40, 20:25] = 0
+    Image.fromarray(drawing).save(path)
 
 
 def flat(root, classes="abcd", images=4, suffix="png"):
@@ -137,11 +145,8 @@ def test_rotation_and_alpha_are_honoured(tmp_path):
 def test_grey_and_ink(tmp_path):
     flat(tmp_path, "ab")
     assert data(tmp_path, channels=1).load().images.shape == (8, 1, 16, 16)
-    drawing = np.full((50, 50), 255, np.uint8)
-    drawing[10:40, 20:25] = 0
-    for name in "ab":
-        for i in range(4):
-            Image.fromarray(drawing).save(tmp_path / name / f"{i}.png")
+    for path in tmp_path.glob("*/*.png"):
+        draw(path)
     ink = data(tmp_path, channels=1, ink=True).load().images
     assert ink[0, 0, 8, 8] > 200
     assert ink[0, 0, 0, 0] == 0
@@ -182,6 +187,74 @@ def test_skip_bad_goes_on_without(tmp_path, caplog):
         named.class_split(bank)
 
 
+@pytest.mark.parametrize("ink", [False, True])
+@pytest.mark.parametrize("target", ["nowhere", "x.png"])
+def test_a_link_to_nothing_is_a_bad_file(tmp_path, target, ink, caplog):
+    flat(tmp_path, "ab", 2)
+    for path in tmp_path.glob("*/*.png"):
+        draw(path)
+    (tmp_path / "b" / "x.png").symlink_to(target)
+    kind = {"ink": ink, "channels": 1}
+    says = f"b/x.png ({'it is ' if ink else ''}a link to nothing"
+    assert says in message(data(tmp_path, **kind).load)
+    assert data(tmp_path, skip_bad=True, **kind).load().counts.tolist() == [2, 2]
+    assert says in caplog.text
+
+
+def test_what_is_wrong_with_drawings_reads_well(tmp_path):
+    for path in broken(tmp_path).glob("*/?.png"):
+        if path.stem != "9":
+            draw(path)
+    draw(tmp_path / "c" / "7.bmp")
+    os.truncate(tmp_path / "c" / "7.bmp", 2000)
+    flat(tmp_path, ["e-a"], 1)  # an even colour
+    os.mkfifo(tmp_path / "e-a" / "pipe.png")
+    text = message(data(tmp_path, ink=True, channels=1).load)
+    for part in (
+        "a/9.png (it is not an image of a known kind (PNG, ",
+        "c/8.heic (it is a HEIC file: save it as PNG or JPEG)",
+        "c/7.bmp (it cannot be read: image file is truncated",
+        "e-a/0.png (it is blank: ",
+        "e-a/pipe.png (it is no regular file: remove it)",
+    ):
+        assert part in text
+
+
+def test_where_all_classes_are_too_small_none_is_left(tmp_path, caplog):
+    flat(tmp_path, "ab", 2)
+    for skip_bad in (False, True):
+        for _ in range(2):
+            text = message(lambda skip=skip_bad: data(tmp_path, skip_bad=skip).load(3))
+            assert "2 classes have fewer than 3 images: a (2), b (2); no class is left: add images" in text
+            assert "skip_bad" not in text
+    assert not caplog.records
+
+
+def test_what_is_skipped_is_said_once(tmp_path, caplog):
+    folder = data(broken(tmp_path), skip_bad=True)
+    for _ in range(2):
+        folder.load(3)
+        assert [record.getMessage().count("d (2)") for record in caplog.records] == [1]
+        caplog.clear()
+
+
+def test_few_classes_are_split_so_that_no_side_is_empty(tmp_path):
+    flat(tmp_path, [f"{i}a" for i in range(12)], 3)
+    flat(tmp_path, "bcd", 2)
+    folder = data(tmp_path, skip_bad=True)
+    split = folder.class_split(folder.load(3))
+    assert sorted((*split.train, *split.val, *split.test)) == sorted(f"{i}a" for i in range(12))
+    assert split.train
+    assert split.val
+    assert split.test
+
+
+def test_a_class_with_a_leading_dot_is_named_in_a_warning(tmp_path, caplog):
+    flat(tmp_path, ["a", ".b"], 1)
+    assert data(tmp_path).load().names == ("a",)
+    assert "left out, as names that begin with a dot are: .b" in caplog.text
+
+
 def test_the_task_says_how_many_images_a_class_needs(tmp_path):
     task = FewShot("generate", 1, 3, 2, batch=1, val_episodes=0)
     assert "5 images: a (4), b (4)" in message(EpisodeData(data(flat(tmp_path, "ab")), task).setup)
@@ -191,7 +264,7 @@ def test_the_task_says_how_many_images_a_class_needs(tmp_path):
     ("make", "says"),
     [
         (lambda root: None, "is no folder"),
-        (lambda root: root.mkdir(), "holds no images"),
+        (lambda root: root.mkdir(), "d holds no images: name the folder of your classes by data.root=DIR"),
         (lambda root: paint(root / "1.png"), "1.png lies directly in it"),
         (lambda root: (flat(root, "a"), (root / "a" / "b.png").mkdir()), ""),
     ],

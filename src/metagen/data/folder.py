@@ -17,6 +17,7 @@ from metagen.console import printable
 from metagen.data import photographs, user_pictures
 from metagen.data.bank import Bank
 from metagen.data.bank_file import Labelled, Stream
+from metagen.data.class_folders import warn_of_hidden
 from metagen.data.dataset import Dataset, ImageChannels, ImageSide
 from metagen.data.photographs import SUFFIXES, UNREAD, Fit
 from metagen.data.split import Split, shares_of
@@ -77,7 +78,7 @@ class Folder(Dataset):
             raise MetagenError("data.ink=true is for drawings, which have one channel: set data.channels=1")
         self.fit, self.ink, self.skip_bad = fit, ink, skip_bad
         self.name = re.sub(r"[^\w.-]+", "_", self.root.absolute().name) or "folder"
-        self._least, self._found = 1, list[_File]()
+        self._least, self._found, self._told = 1, list[_File](), False
 
     def params(self) -> dict[str, Any]:
         """Return how pictures are read, and the names of all files."""
@@ -107,8 +108,8 @@ class Folder(Dataset):
             )
         if not found:
             raise MetagenError(
-                f"{self.root} holds no images: expected {self.root}/CLASS/*.png "
-                f"(or {', '.join(sorted(SUFFIXES))})"
+                f"data.root={self.root} holds no images: name the folder of your classes by data.root=DIR; "
+                f"expected DIR/CLASS/*.png (or {', '.join(sorted(SUFFIXES))})"
             )
         parts = [path.relative_to(self.root).parts for path in found]
         tops = {part[0] for part in parts}
@@ -127,31 +128,34 @@ class Folder(Dataset):
 
         Raises:
             MetagenError: also a file that cannot be read, or a class with fewer images than ``least``, all in
-                one message; not with ``skip_bad``.
+                one message; with ``skip_bad`` only where no class is left.
         """
-        self._least, self._found = least, []
+        self._least, self._found, self._told = least, [], False
         bank = super().load(least)
-        self._complain([], dict(zip(bank.names, bank.counts.tolist(), strict=True)))
+        warn_of_hidden(self.root)
+        if not self._told:  # it was in the cache
+            self._complain([], dict(zip(bank.names, bank.counts.tolist(), strict=True)))
         return bank
 
     def class_split(self, bank: Bank) -> Split:
         """Return the split of the JSON file, of the folder, or by shares, without too small classes."""
         sides = self._sides()
         drawn = shares_of(self.split)
-        split = super().class_split(bank) if sides is None or drawn is None else sides
-        enough = {
-            n for n, count in zip(bank.names, bank.counts.tolist(), strict=True) if count >= self._least
-        }
-        if drawn is not None:
-            split = Split(
-                *(tuple(n for n in side if n in enough) for side in (split.train, split.val, split.test))
+        counts = zip(bank.names, bank.counts.tolist(), strict=True)
+        enough = [name for name, count in counts if count >= self._least]
+        if drawn is None:
+            return super().class_split(bank)
+        if sides is None:
+            split = Split.by_shares(enough, drawn)
+        else:
+            every = (sides.train, sides.val, sides.test)
+            split = Split(*(tuple(name for name in side if name in enough) for side in every))
+        if not split.test or not split.train:
+            raise MetagenError(
+                f"{self.name}: data.split={self.split} leaves {len(split.train)} of {len(enough)} "
+                f"classes to train on and {len(split.test)} to test on: name them, as in "
+                f"task.test_classes=['{sorted(enough)[-1] if enough else 'CLASS'}'], or give a JSON file"
             )
-            if not split.test or not split.train:
-                raise MetagenError(
-                    f"{self.name}: data.split={self.split} leaves {len(split.train)} of {len(enough)} "
-                    f"classes to train on and {len(split.test)} to test on: name them, as in "
-                    f"task.test_classes=['{sorted(enough)[-1] if enough else 'CLASS'}'], or give a JSON file"
-                )
         return split
 
     def stream(self) -> Stream:
@@ -180,8 +184,6 @@ class Folder(Dataset):
         for file in kept:
             counts[file.name] += 1
         self._complain(bad, counts)
-        if not kept:
-            raise MetagenError(f"{self.root}: none of {len(files)} images can be read")
         names = tuple(name for name, count in counts.items() if count)
         number = {name: index for index, name in enumerate(names)}
         both = self._sides() is None
@@ -217,7 +219,7 @@ class Folder(Dataset):
     def _complain(self, bad: Sequence[tuple[Path, str]], counts: dict[str, int]) -> None:
         """Say which files and classes cannot be used: in an error, or in a warning if they are skipped."""
         scarce = [f"{name} ({count})" for name, count in counts.items() if count < self._least]
-        texts = []
+        texts, self._told = list[str](), True
         if bad:
             listed = [f"{path.relative_to(self.root)} ({reason})" for path, reason in bad]
             texts.append(f"{len(bad)} files cannot be read: {_few(listed)}")
@@ -225,6 +227,11 @@ class Folder(Dataset):
             texts.append(f"{len(scarce)} classes have fewer than {self._least} images: {_few(scarce)}")
         if not texts:
             return
+        if len(scarce) == len(counts):
+            raise MetagenError(
+                f"{self.root}: {'; '.join(texts)}; no class is left: add images, or ask for fewer of a class "
+                f"(task.shots, task.queries)"
+            )
         if not self.skip_bad:
             raise MetagenError(
                 f"{self.root}: {'; '.join(texts)}; mend or remove them, or set data.skip_bad=true to go on "
