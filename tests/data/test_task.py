@@ -73,7 +73,8 @@ def test_without_held_images_all_of_the_unseen_classes():
 
 
 def test_nothing_to_validate_on():
-    with pytest.raises(MetagenError, match=r"no held-out images to validate on: set task\.val_classes"):
+    says = r"no held-out images to validate on: set task\.val_classes=\[\.\.\.\], another data\.split, or"
+    with pytest.raises(MetagenError, match=says):
         few_shot().streams(bank(held=0), None, SPLIT, seed=0)
     assert few_shot(val_episodes=0).streams(bank(held=0), None, SPLIT, seed=0).val is None
 
@@ -287,3 +288,10 @@ def test_supervised_on_some_classes_and_with_validation():
 def test_supervised_that_does_not_fit(options, held, message):
     with pytest.raises(MetagenError, match=message):
         Supervised(**options).streams(bank(held), None, SPLIT, seed=0)
+
+
+def test_too_few_classes_to_validate_on():
+    split = Split(WITH_VAL.train, WITH_VAL.val[:1], WITH_VAL.test)
+    says = "in task.val_classes or by another data.split, or set task.val_episodes=0"
+    with pytest.raises(MetagenError, match=says):
+        few_shot(ways=2).streams(bank(), None, split, seed=0)

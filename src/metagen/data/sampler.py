@@ -162,9 +162,11 @@ class EpisodeSampler:
             sizes = f"{self.ways} ways, {self.shots} shots, {self.queries} queries"
             raise MetagenError(f"{where} was asked for {sizes}: expected positive numbers")
         if self.ways > len(self):
+            without = ", or set task.val_episodes=0" if self.stage == "val" else ""
             raise MetagenError(
                 f"{where} needs {self._keys('ways')}={self.ways} classes but has {len(self)}: "
-                f"lower {self._keys('ways')} or name more classes in task.{self.stage}_classes"
+                f"lower {self._keys('ways')} or name more classes in task.{self.stage}_classes "
+                f"or by another data.split{without}"
             )
         scarce, needed = int(self._counts.argmin()), self.shots + self.queries
         if needed > int(self._counts[scarce]):
