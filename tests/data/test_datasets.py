@@ -69,7 +69,7 @@ def test_every_config_makes_its_data_set(name, monkeypatch, tmp_path):
         ({"size": 129}, "expected a whole number from 8 to 128"),
         ({"channels": 2}, "channels=2"),
         ({"split": "0.7/0.2/0.2"}, "add up to 1"),
-        ({"size": "28"}, "size=28"),
+        ({"size": "28"}, "size='28'"),
         ({"root": None}, "root=null"),
         ({"split": "digit_789"}, "did you mean 'digits_789'"),
     ],
