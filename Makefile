@@ -39,7 +39,7 @@ browser: setup ## Install what the tests of the page need beside Chromium
 test: setup ## Run the tests, but for the slow ones
 	@$(PYTEST) -m 'not slow'
 
-slow: setup ## Run the slow tests: all pairs of model and learner, all experiments, kills, long trainings
+slow: setup ## Run the slow tests: all pairs, all experiments, kills, long trainings, the page in a browser
 	@$(PYTEST) -m slow
 
 fuzz: setup ## Try bad values of every key of every group

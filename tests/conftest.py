@@ -98,27 +98,35 @@ def of_images(node, channels, size):
     return node | {k: v for k, v in wanted.items() if k in node} | inner
 
 
-@cache
 def _part(group, images, *overrides):
-    """A narrow model, or a learner, of which every caller takes a copy."""
+    """A narrow model, or a learner."""
     node = of_images(copy.deepcopy(_node(group, *overrides)), *images)
-    torch.manual_seed(0)
     return instantiate(narrow(node) if group == "model" else node)
 
 
-def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1, 28)):
+@cache
+def _kept(*of_a_part):
+    """The same, of which every caller takes a copy."""
+    torch.manual_seed(0)
+    return _part(*of_a_part)
+
+
+def build_pair(model_name, learner_name, ways=3, classes=8, extra=(), images=(1, 28), kept=True):
     """Model, learner and objective in float64, bound; raises MetagenError where they do not fit.
 
-    ``images`` are the channels and the side of an image.
+    ``images`` are the channels and the side of an image. ``kept``: copies of parts that were built before,
+    each from the same random numbers, or of ones that are built one after the other.
     """
     of_model, of_learner, ways = (f"model={model_name}",), (f"learner={learner_name}",), f"task.ways={ways}"
     if extra:
         # They may name keys of both.
         of_model = of_learner = (*of_model, *of_learner, *extra)
-    model = copy.deepcopy(_part("model", images, *of_model, ways))
-    learner = copy.deepcopy(_part("learner", images, *of_learner, ways))
-    objective = Objective(model.double())
+    parts = ("model", images, *of_model, ways), ("learner", images, *of_learner, ways)
     torch.manual_seed(0)
+    model, learner = (copy.deepcopy(_kept(*part)) if kept else _part(*part) for part in parts)
+    if kept:
+        torch.manual_seed(0)
+    objective = Objective(model.double())
     learner.bind(objective, classes)
     # Two steps show what five would: the second one depends on the first.
     learner.steps = min(learner.steps, 2)

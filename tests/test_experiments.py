@@ -30,7 +30,7 @@ METRICS = ("augmentation", "augmentation_support")
 SIDES = [f"{side}-{what}" for side in ("train", "test") for what in ("images-idx3", "labels-idx1")]
 ABSENT = ("cifar_fs_samples", "emnist_augmentation")
 """Whose data are not among the real ones: tested below on made-up ones."""
-SAMPLE = ("mnist_leave_one_out", "omniglot_classify", "omniglot_samples", "omniglot_to_mnist")
+SAMPLE = ("mnist_leave_one_out", "omniglot_classify", "omniglot_samples")
 """Those that train a step in every run of the tests."""
 NARROW = {"channels": 8, "filters": 16, "hidden": 32, "width": 32, "features": 16, "maps": 4, "latent": 8}
 """Of a model's layers: a step and its test take a fraction of the time."""

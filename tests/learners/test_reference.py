@@ -28,7 +28,7 @@ def figures(model, name, now):
     extra = ["learner.start.any_shots=true"] if name == "amortized" and now else []
     extra += ["learner.rule.rate=0.1"] if name == "scratch_momentum" else []
     extra += ["learner.rule.hidden=8", "learner.steps=20"] if name == "learned_optimizer" else []
-    _, learner, objective = build_pair(model, name, extra=[*extra, "learner.clip=null"])
+    _, learner, objective = build_pair(model, name, extra=[*extra, "learner.clip=null"], kept=False)
     if name == "imaml":
         learner.gradient.cg_steps = 5
     episodes, params, found = episodes_for(learner, size=28), objective.params(), {}

@@ -150,10 +150,8 @@ def best_checkpoint(run: str | Path) -> Path:
     if not checkpoint.is_file() and exported.is_file():
         return exported
     if not checkpoint.is_file():
-        raise MetagenError(
-            f"{run} has no checkpoint ({checkpoint.name}): train it to the end first; "
-            f"if it was handed on, fetch it again, with {WEIGHTS}"
-        )
+        way = f"train it to the end first, or, if it was handed on, fetch it with {WEIGHTS}"
+        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): {way}")
     return checkpoint
 
 
