@@ -255,13 +255,13 @@ def refusal(name: str, value: Any, hint: Any, sign: str = "=") -> UsageError:
 
 def shown(value: Any) -> str:
     """Return a value as the command line spells it, cut where it is long; a text like ``'1'`` is quoted."""
-    if isinstance(value, str) and _like_none(value):
+    if isinstance(value, str) and _needs_quotes(value):
         return f"'{value}'"
     text = {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _like_none(text: str) -> bool:
+def _needs_quotes(text: str) -> bool:
     """Return whether a text looks like a number, a truth or null, as where these were quoted."""
     with contextlib.suppress(ValueError):
         float(text)

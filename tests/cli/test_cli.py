@@ -146,6 +146,10 @@ MISTAKES = [
     (["train", "experiment=quickstart", "hydra.run.dir="], ["hydra.run.dir= names no folder"]),
     (["train", "-m", "seed=0,1", "hydra.sweep.dir="], ["hydra.sweep.dir= names no folder"]),
     (
+        ["train", "-m", "hydra/sweeper=optuna", "learner=maml,reptile", "hydra.sweep.dir="],
+        ["hydra.sweep.dir= names no folder"],
+    ),
+    (
         ["train", "optimizer._target_=torch.optim.RMSprop"],
         ["no argument of torch.optim.RMSprop", "by ~optimizer."],
     ),

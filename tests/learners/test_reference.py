@@ -43,10 +43,7 @@ def figures(model, name, now):
     return {**found, "phi": told(phi[n] for n in sorted(params)), "query": query.mean().item()}
 
 
-@pytest.mark.parametrize(
-    "learner",
-    rest_slow(sorted({key.split()[1] for key in BEFORE}), ["maml", "reptile", "amortized", "chain"]),
-)
+@pytest.mark.parametrize("learner", rest_slow(NAMES, ["maml", "reptile", "amortized", "chain"]))
 def test_equal_figures(learner):
     for key, before in BEFORE.items():
         model, name, now = key.split()

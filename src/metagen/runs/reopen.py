@@ -150,8 +150,7 @@ def best_checkpoint(run: str | Path) -> Path:
     if not checkpoint.is_file() and exported.is_file():
         return exported
     if not checkpoint.is_file():
-        way = f"train it to the end first, or, if it was handed on, fetch it with {WEIGHTS}"
-        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): {way}")
+        raise MetagenError(f"{run} has no checkpoint ({checkpoint.name}): train it, or fetch its {WEIGHTS}")
     return checkpoint
 
 

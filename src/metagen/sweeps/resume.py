@@ -10,6 +10,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from metagen.config.compose import named_folder
 from metagen.config.overrides import merged, quoted
 from metagen.console import echo
 from metagen.errors import UsageError
@@ -59,7 +60,7 @@ class UnfinishedJobs(Sweeper):
         """Make the launcher that the sweep had."""
         from hydra.core.plugins import Plugins
 
-        self.root = Path(str(config.hydra.sweep.dir))
+        self.root = named_folder(config, "sweep")
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,6 +9,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from metagen.config.compose import named_folder
 from metagen.config.overrides import quoted
 from metagen.config.pruners import PRUNER, make_pruner
 from metagen.console import echo
@@ -74,7 +74,7 @@ class OptunaSearch(Sweeper):
             raise MetagenError(f"hydra/sweeper=optuna is not installed: {installing('optuna')}") from error
         optuna.logging.set_verbosity(logging.WARNING)
         self.loader, self.settings = hydra_context.config_loader, config
-        self.root = Path(str(config.hydra.sweep.dir))
+        self.root = named_folder(config, "sweep")
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
