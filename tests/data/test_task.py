@@ -72,6 +72,13 @@ def test_without_held_images_all_of_the_unseen_classes():
     assert len(drawn(streams.test, 2000)) == 60
 
 
+def test_a_generator_is_validated_on_as_many_classes_as_there_are():
+    streams = few_shot(kind="generate", ways=3).streams(bank(), None, WITH_VAL, seed=0)
+    assert [stream.batch(0).classes.shape[1] for stream in streams[:3]] == [3, 2, 3]
+    with pytest.raises(MetagenError, match=r"val stage on toy needs task\.ways=3 classes but has 2"):
+        few_shot(ways=3).streams(bank(), None, WITH_VAL, seed=0)
+
+
 def test_nothing_to_validate_on():
     says = r"no held-out images to validate on: set task\.val_classes=\[\.\.\.\], another data\.split, or"
     with pytest.raises(MetagenError, match=says):

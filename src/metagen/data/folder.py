@@ -230,7 +230,7 @@ class Folder(Dataset):
         if len(scarce) == len(counts):
             raise MetagenError(
                 f"{self.root}: {'; '.join(texts)}; no class is left: add images, or ask for fewer of a class "
-                f"(task.shots, task.queries)"
+                f"(task.shots + task.queries, at test task.test_shots + task.test_queries)"
             )
         if not self.skip_bad:
             raise MetagenError(

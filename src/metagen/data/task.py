@@ -37,7 +37,7 @@ class FewShot:
         episodes, val_episodes: how many test and validation episodes.
         test_shots, test_queries: K and Q in test; by default ``shots`` and ``queries``.
         test_ways: N in test; by default ``ways``, or as many test classes as there are for a
-            generator, which takes any number.
+            generator, which takes any number (in validation, too).
         eval_batch: episodes evaluated at a time.
         train_classes, val_classes, test_classes: override the split (see :meth:`Split.override`).
         train_count: how many of the training classes there are; None means all. They are the first of one
@@ -126,7 +126,7 @@ class FewShot:
         val: Stream | None = None
         if self.val_episodes:
             val = EpisodeStream(self._val(bank, split), self.eval_batch, self.val_episodes)
-        ways = self.test_ways or (min(self.ways, len(tests)) if self.kind == "generate" else self.ways)
+        ways = self.test_ways or self._at_most(tests)
         test = self._judge(judged, tests, "test", ways, self.test_shots, self.test_queries)
         sides = {"train": split.train, "val": split.val, "test": tests}
         return Streams(
@@ -165,7 +165,7 @@ class FewShot:
 
     def _val(self, bank: Bank, split: Split) -> EpisodeSampler:
         if split.val:
-            return self._judge(bank, split.val, "val", self.ways, self.shots, self.queries)
+            return self._judge(bank, split.val, "val", self._at_most(split.val), self.shots, self.queries)
         if not bank.held.any():
             raise MetagenError(
                 f"the split has no validation classes and {bank.name} no held-out images to validate on: "
@@ -176,6 +176,10 @@ class FewShot:
             images="held", binarize=self.binarize,
             one_group=self.one_group_eval, one_drawer=self.one_drawer_eval,
         )  # fmt: skip
+
+    def _at_most(self, classes: Sequence[str]) -> int:
+        """Return how many classes of ``classes`` an episode has: a generator takes any number."""
+        return min(self.ways, len(classes)) if self.kind == "generate" else self.ways
 
     def _judge(
         self, bank: Bank, classes: Sequence[str], stage: str, ways: int, shots: int, queries: int
