@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -146,8 +146,14 @@ def check_new_file(option: str, path: Path, force: bool) -> None:
         raise MetagenError(f"{option} {path} exists: name another file, or add --force to overwrite it")
 
 
-def check_new_folder(option: str, path: Path, force: bool) -> None:
+def check_new_folder(option: str, path: Path, force: bool, own: Sequence[str] = ()) -> None:
     """Refuse to write into a folder that holds something, unless the user says so.
+
+    Args:
+        option: that names it.
+        path: the folder.
+        force: whether the user says so.
+        own: what may be there although it tells a run, since an earlier call writes it, too.
 
     Raises:
         MetagenError: ``path`` is not empty and ``force`` is not given, it is the folder of a run or a sweep,
@@ -158,7 +164,7 @@ def check_new_folder(option: str, path: Path, force: bool) -> None:
     if not path.is_dir():
         raise MetagenError(f"{option} {path} is no folder: name a new folder")
     clear_leftovers(path)
-    if any(os.path.lexists(path / name) for name in OF_A_RUN):
+    if any(os.path.lexists(path / name) for name in OF_A_RUN if name not in own):
         raise MetagenError(f"{option} {path} is the folder of a run or a sweep: name a new folder")
     if any(path.iterdir()) and not force:
         raise MetagenError(

@@ -101,6 +101,32 @@ def test_the_commands_take_it_as_a_run(made, tmp_cwd, capsys):
     assert not Path("x").exists()
 
 
+def test_an_export_may_be_written_anew_and_handed_on_with_its_figures(made, tmp_cwd, capsys):
+    export = ["export", str(made / "run"), "--to", "new"]
+    assert run([*export, "--float32"]) == 0
+    large = Path("new/model.safetensors").stat().st_size
+    assert fails(export, capsys, "new exists and is not empty", "--force") == 1
+    assert run([*export, "--force"]) == 0
+    assert Path("new/model.safetensors").stat().st_size < large
+    assert fails(["export", "new", "--to", str(made / "run"), "--force"], capsys, "folder of a run") == 1
+    assert run(["export", "new", "--to", "again"]) == 0
+    cards = [Path(name, "README.md").read_text(encoding="utf-8") for name in ("new", "again")]
+    assert "| metric | mean |" in cards[0]
+    assert cards[1] == cards[0]
+    assert "None" not in cards[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("seed=1", "--seed"), ("samples=3", "--n"), ("task.ways=2", "folders"), ("task.episodes=2", "of a test")],
+)
+def test_overrides_that_change_nothing_are_refused(made, tmp_cwd, capsys, override, words):
+    draw(tmp_cwd / "mine/one")
+    given = ["--images", "mine", override]
+    assert fails(["generate", str(made / "run"), *given], capsys, f"{override} changes nothing", words) == 2
+    assert fails(["export", str(made / "run"), "--onnx", "a.onnx", *given], capsys, "changes nothing") == 2
+
+
 def test_an_adapted_run_becomes_a_file_that_the_guide_draws_from(made, tmp_cwd, capsys):
     import onnxruntime
 

@@ -5,8 +5,9 @@ import torch
 from conftest import learner_of
 from torch import nn
 
-from metagen.core.model import Classifier
+from metagen.core.model import Classifier, Generator
 from metagen.errors import UsageError
+from metagen.functional import rng
 from metagen.jobs.rehearsal import rehearse
 from metagen.training.module import Experiment
 
@@ -86,3 +87,59 @@ def test_several_tasks_at_a_time_are_tried_as_such_and_one_as_it_comes():
     for several in ({"batch": 2, "eval_batch": 1}, {"batch": 1, "eval_batch": 2}):
         with pytest.raises(UsageError, match="a first step on 1 x 8 x 8 images fails"):
             tried(Choosing(), vectorize="auto", **several)
+
+
+class Means(Generator):
+    """The guide's generator of pixels that have a probability each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = nn.Parameter(torch.zeros(1, 64))
+
+    def loss(self, shots):
+        logits = self.context[shots.y]
+        return nn.functional.binary_cross_entropy_with_logits(logits, shots.x.flatten(2))
+
+    def sample(self, y, key):
+        p = self.context[y].sigmoid()
+        return (rng.uniform(key, p.shape, p.dtype) < p).to(p.dtype).unflatten(1, (1, 8, 8))
+
+
+def generator_tried(learner="scratch", vectorize="loop", **methods):
+    model = type("Mine", (Means,), methods)()
+    experiment = Experiment(
+        model, learner_of(learner), torch.optim.Adam, lambda optimizer: None, vectorize, classes=3
+    )
+    rehearse(experiment, {"kind": "generate", "ways": 3, "shots": 1}, (1, 8, 8))
+
+
+def of_every_image(self, shots):
+    logits = self.context[shots.y]
+    return nn.functional.binary_cross_entropy_with_logits(logits, shots.x.flatten(2), reduction="none").mean(2)
+
+
+@pytest.mark.parametrize("vectorize", ["loop", "vmap"])
+@pytest.mark.parametrize(
+    ("methods", "says"),
+    [
+        ({"sample": Generator.sample}, r"fails \(there is no sample\)"),
+        ({"sample": lambda self, y, key: torch.rand(len(y), 1, 8, 8)}, "others for the same key: .*from key"),
+        ({"sample": lambda self, y, key: Means.sample(self, y, key).flatten(1)},
+         r"Mine\.sample drew \(2, 64\) for 2 classes: return images \(2, 1, 8, 8\)"),
+        ({"sample": lambda self, y, key: 255 * Means.sample(self, y, key)}, r"from 0 to 255: .*in \[0, 1\]"),
+        ({"sample": lambda self, y, key: Means.sample(self, y, key) / 0}, r"drew pixels from"),
+        ({"loss": lambda self, shots: Means.loss(self, shots) * float("nan")}, "the loss of Mine is nan for"),
+        ({"loss": of_every_image}, r"the loss of Mine has the shape \(2, 1\): return a scalar"),
+        ({"loss": lambda self, shots: {}["missing"]},
+         r"KeyError: 'missing', in test_rehearsal\.py, line \d+, <lambda>"),
+    ],
+    ids=["no sample", "noise", "shape", "range", "not finite", "nan", "no scalar", "own fault"],
+)  # fmt: skip
+def test_what_a_generator_draws_or_loses_is_looked_at_beforehand(methods, says, vectorize):
+    generator_tried()
+    with pytest.raises(UsageError, match=says):
+        generator_tried(vectorize=vectorize, **methods)
+
+
+def test_a_model_that_draws_pixel_by_pixel_is_not_asked_to():
+    generator_tried(sample=Generator.sample, pixelwise=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import choices, composed
 from lightning.pytorch.callbacks import (
+    Callback,
     EarlyStopping,
     EMAWeightAveraging,
     LearningRateMonitor,
@@ -103,12 +104,19 @@ def test_what_a_configuration_must_not_name(overrides, words):
         trainers(*overrides)
 
 
+class Logs(Callback):
+    """One that may log what another one looks at."""
+
+
 def test_callbacks_with_nothing_to_look_at_are_refused():
     with pytest.raises(MetagenError, match="no validation"):
         check_callbacks([EarlyStopping("val/loss")], True, False)
     with pytest.raises(MetagenError, match="logger=none"):
         check_callbacks([LearningRateMonitor()], False, True)
     check_callbacks([EarlyStopping("val/loss"), LearningRateMonitor()], True, True)
+    with pytest.raises(MetagenError, match="looks at val/recognised, which is not logged: .*, val/loss"):
+        check_callbacks([EarlyStopping("val/recognised")], True, True)
+    check_callbacks([EarlyStopping("mine"), Logs()], True, True)
 
 
 def test_a_curve_in_a_file_goes_on_after_a_resume(tmp_path):

@@ -30,14 +30,15 @@ def exit_code(job: Callable[[], int]) -> int:
 
 def report(error: Exception) -> int:
     """Print an error in one line and return its exit code; a fault of ours keeps its trace."""
-    if isinstance(error, MetagenError):
+    debug = bool(os.environ.get("METAGEN_DEBUG"))
+    if isinstance(error, MetagenError) and not (debug and error.__cause__):
         return fail(str(error), error.code)
     from metagen.config.error_lines import explain
 
     line = explain(error)
-    if line is None or os.environ.get("METAGEN_DEBUG"):
+    if line is None or debug:
         sys.stderr.write(printable("".join(traceback.format_exception(error)), keep="\n"))
-        return 1
+        return 1 if line is None else line.code
     return fail(line.text, line.code)
 
 

@@ -33,6 +33,7 @@ class Model(nn.Module):
             (N, K, C, H, W), which a learner has to write.
         colours: channels of the images it takes, 1 or 3; None: any.
         one_by_one: whether tasks are better not computed together: its kernels have no rule for vmap.
+        pixelwise: whether ``sample`` takes a pass for every pixel, which is not rehearsed before a run.
         lowers: what mixed precision may lower, see
             :mod:`metagen.functional.autocast`; the learner decides, too.
     """
@@ -51,6 +52,7 @@ class Model(nn.Module):
     lowers: ClassVar[Lowered] = "all"
     colours: int | None = 1
     one_by_one: bool = False
+    pixelwise: bool = False
 
     def settle(self, transformed: bool) -> None:
         """Choose what the settings left open, told whether gradient steps or ``vmap`` transform the loss."""
@@ -143,6 +145,6 @@ KINDS = {"sample": "generate", "logits": "classify"}
 DEFAULTS = {
     name: getattr(Model, name)
     for name in ("per_class", "head", "encoder", "later", "training_only", "loss_unit", "surrogate",
-                 "batch_statistics", "transductive", "lowers", "colours", "one_by_one")
+                 "batch_statistics", "transductive", "lowers", "colours", "one_by_one", "pixelwise")
 } | {"settle": lambda transformed: None}  # fmt: skip
 """What holds for a module that does not say it."""

@@ -57,6 +57,7 @@ class Evaluation:
 
     Attributes:
         values: step -> metric measured there -> its value in every episode.
+        not_finite: in how many episodes the loss was NaN or infinite after the last step.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Evaluation:
         }
         self._seconds = dict.fromkeys(self.values, 0.0)
         self._flops: tuple[int, int] | None = None
-        self._episodes = 0
+        self._episodes = self.not_finite = 0
         self.shown: Shown | None = None
         self._kept: dict[str, list[Any]] = {}
 
@@ -111,6 +112,8 @@ class Evaluation:
             return over(lambda p, *rest: objective.call(method, {**theta, **p}, *rest))(phi, *args)
 
         losses = over(lambda p, episode: objective.query_loss({**theta, **p}, episode))(phi, batch)
+        if step == self.steps:
+            self.not_finite += int((~losses.isfinite()).sum())
         samples = self._sample(call, batch) if objective.model.kind == "generate" else None
         logits = inductive = transductive = None
         if objective.model.kind == "classify":

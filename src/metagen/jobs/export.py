@@ -46,7 +46,7 @@ def export(run: str | Path, to: Path, half: bool = True, force: bool = False) ->
     Raises:
         MetagenError: no run, no checkpoint, or a folder that is not empty; nothing was written.
     """
-    check_new_folder("--to", to, force)
+    check_new_folder("--to", to, force, own=(".hydra",) if (to / WEIGHTS).is_file() else ())
     folder = located(run)
     saved = read_checkpoint(best_checkpoint(folder))
     opened = reopen(folder, start=False)
@@ -72,7 +72,7 @@ def card(opened: Reopened, folder: Path, steps: int, half: bool) -> str:
     """Return the model card, in Markdown."""
     choices, config = opened.choices, flatten(opened.config)
     rows: dict[str, str] = {
-        group: choices[group] for group in ("experiment", "model", "learner", "data") if group in choices
+        group: choices[group] for group in ("experiment", "model", "learner", "data") if choices.get(group)
     }
     rows |= {"images": f"{config.get('data.size')} x {config.get('data.size')} pixels"}
     data = choices.get("data", "data of your own")
@@ -86,6 +86,8 @@ def card(opened: Reopened, folder: Path, steps: int, half: bool) -> str:
 
 def _figures(folder: Path) -> str:
     """Return the metrics of the run as a table in Markdown."""
+    if (folder / WEIGHTS).is_file() and (folder / "README.md").is_file():
+        return _figures_of_card((folder / "README.md").read_text(encoding="utf-8"))  # exported once already
     if not (folder / "metrics.json").is_file():
         return "The run has not been evaluated."
     rows = [
@@ -97,6 +99,11 @@ def _figures(folder: Path) -> str:
     return head + "\n".join(
         ["| metric | mean | ± | unit | episodes |", "| --- | --- | --- | --- | --- |", *rows]
     )
+
+
+def _figures_of_card(text: str) -> str:
+    """Return the figures that a model card holds."""
+    return text.partition("## Figures\n")[2].partition("\n## ")[0].strip() or "The run has not been evaluated."
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

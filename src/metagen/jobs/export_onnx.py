@@ -15,6 +15,7 @@ from metagen.core.objective import Objective
 from metagen.data.user_pictures import read_classes
 from metagen.errors import MetagenError, UsageError, installing
 from metagen.files import check_new_file, write_bytes
+from metagen.jobs.generate import check_overrides
 from metagen.jobs.onnx_graph import BATCH, Graph, drawn, graph
 from metagen.jobs.trained import Trained
 from metagen.ranges import Seed, fits, refusal
@@ -56,6 +57,7 @@ def export_onnx(
             nothing was written.
     """
     _check(file, images, seed, force)
+    check_overrides(overrides)
     trained = Trained(run, overrides, torch.device("cpu"))
     trained.check_generates()
     pictures, names = read_classes(images, read=trained.form.read)

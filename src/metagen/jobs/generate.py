@@ -6,14 +6,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from metagen.config.overrides import key_of
 from metagen.data.user_pictures import read_classes
-from metagen.errors import MetagenError
+from metagen.errors import MetagenError, UsageError
 from metagen.files import check_new_folder, new_folder, write_npz
 from metagen.functional.device import device_of, in_words
 from metagen.jobs import memory
 from metagen.jobs.trained import Trained
 from metagen.ranges import PositiveInt, Seed, fits, refusal
 from metagen.report.pictures import samples_grid
+
+INSTEAD = {
+    "seed": "--seed is that of what is drawn",
+    "samples": "it is how many a test draws, as --n of generate",
+    "task.shots": "as many are read as there are in each folder of --images",
+    "task.ways": "as many classes are drawn as --images has folders",
+}
+"""Key -> what says it where pictures are given."""
 
 
 def generate(
@@ -50,6 +59,7 @@ def generate(
     check_new_folder("--out", out, force)
     if _within(out, images) or _within(images, out):
         raise MetagenError(f"--out {out} and --images {images} lie in each other: name a new folder")
+    check_overrides(overrides)
     trained = Trained(run, overrides, device_of(device))
     trained.check_generates()
     pictures, names = read_classes(images, read=trained.form.read)
@@ -64,6 +74,18 @@ def generate(
     return (
         f"{classes} x {n} images from {classes} classes of {shots}, on {where}\nsamples {out / 'samples.png'}"
     )
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides of what the given pictures and the options of a command say.
+
+    Raises:
+        MetagenError: there is one.
+    """
+    for text in overrides:
+        key = key_of(text)
+        if key in ("seed", "samples") or key.partition(".")[0] in ("task", "metric", "metrics"):
+            raise UsageError(f"{text} changes nothing here: {INSTEAD.get(key, 'it is of a test')}; leave it out")
 
 
 def _within(inner: Path, outer: Path) -> bool:

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -40,6 +41,8 @@ from metagen.variables import RANKS
 
 log = logging.getLogger(__name__)
 _NAMED = 10
+OF_CALLBACKS = ("lightning/pytorch/callbacks/", "lightning/pytorch/tuner/")
+"""What fails there was asked for by the configuration."""
 
 Echo = Callable[[str], Any]
 
@@ -207,6 +210,11 @@ def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, ec
     _to_loggers(trainer, run, evaluation, means, training.steps)
     for line in table_of(setup.metrics, summary, evaluation.judge, run.folder):
         echo(line)
+    if bad := evaluation.not_finite:
+        log.warning(
+            "the loss was NaN or infinite after adaptation in %s of %s test episodes: their figures mean nothing; "
+            "lower learner.rule.rate or learner.test_rate, or set learner.clip=1", bad, len(evaluation)
+        )  # fmt: skip
     if evaluation.likelihood is not None:
         echo(likelihood_table(evaluation.likelihood.summary()))
     echo(f"run     {run.folder}\nsamples {run.folder / 'samples.png'}")
@@ -232,6 +240,11 @@ def _fit(trainer: L.Trainer, setup: Setup, start: Path | None) -> None:
         trainer.fit(setup.experiment, datamodule=setup.data, ckpt_path=start, weights_only=True)
     except MisconfigurationException as error:
         raise MetagenError(f"trainer: {' '.join(str(error).split())}") from error
+    except (RuntimeError, AttributeError, ImportError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        if not any(part in Path(last).as_posix() for part in OF_CALLBACKS):
+            raise
+        raise MetagenError(f"callbacks: {' '.join(str(error).split())}") from error
 
 
 def _rate(setup: Setup, batches: int, seconds: float) -> float | None:

@@ -208,6 +208,11 @@ class MetaLearner(Composition):
         if self.clip is not None:
             grads = clipped(grads, self.clip)
         moved, slots = rule.update(z, grads, state.slots, index)
+        if moved.keys() != z.keys():
+            raise MetagenError(
+                f"{type(rule).__name__}.update returned {', '.join(moved) or 'nothing'}: return a value for each "
+                f"of {', '.join(z)}"
+            )
         kept = {**state.slots, **slots, **self.adapts.keep(moved, start)}
         return State({**state.params, **self.adapts.write(moved, start)}, kept)
 

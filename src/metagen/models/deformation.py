@@ -152,6 +152,7 @@ class Deformed(Generator):
         self.noise, self.start, self.colours = noise, start, colours
         self.candidates, self.selection, self.guidance = candidates, selection, guidance
         self.learn, self.relative = learn, relative
+        self.pixelwise = self.redrawn and pen_density == "autoregressive"
         self.deform = Deformation(size, points, unit, stiffness, contrast, colours)
         self.later = ("pen.*",) if learn == "pen" else ()
         self.training_only = () if relative else ("guess.*",)

@@ -40,6 +40,7 @@ class PixelTransformer(Generator):
     """
 
     head: ClassVar[tuple[str, ...]] = ("context", "symbols.*")
+    pixelwise = True
     likelihood = "exact"
     pixels = SimpleNamespace(name="black and white")
     memory: Tensor

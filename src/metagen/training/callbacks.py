@@ -10,6 +10,8 @@ from metagen.errors import MetagenError
 
 PLACES = ("save_dir", "dirpath", "log_dir", "filename", "dir", "sub_dir")
 """Arguments of callbacks, loggers and profilers that name what they write."""
+LOGGED = ("train/loss", "train/skipped", "val/loss")
+"""What a training logs by itself."""
 FOLDERS = ("name", "version")
 """Those of a logger of files, which Lightning makes folders of."""
 
@@ -65,6 +67,7 @@ def check_callbacks(callbacks: list[Callback], loggers: bool, validated: bool) -
     Raises:
         MetagenError: there is one.
     """
+    others = any(not type(one).__module__.startswith(("lightning.", "metagen.")) for one in callbacks)
     for one in callbacks:
         name = type(one).__name__
         if isinstance(one, LearningRateMonitor) and not loggers:
@@ -72,5 +75,8 @@ def check_callbacks(callbacks: list[Callback], loggers: bool, validated: bool) -
         monitor = getattr(one, "monitor", None)
         if str(monitor).startswith("val/") and not validated:
             raise MetagenError(
-                f"{name} looks at {monitor}, but there is no validation: set task.val_images, or leave it out"
+                f"{name} looks at {monitor}, but there is no validation: set task.val_episodes (or, of a "
+                f"supervised task, task.val_images), or leave it out"
             )
+        if isinstance(monitor, str) and monitor not in LOGGED and not others:
+            raise MetagenError(f"{name} looks at {monitor}, which is not logged: name one of {', '.join(LOGGED)}")
