@@ -66,7 +66,10 @@ LINES = [
     (["task.shots="], ["task.shots=", "a whole number"]),
     (["task.shots=null"], ["task.shots", "a whole number"]),
     (["learner=maml", "learner.rule.rate=fast"], ["learner.rule.rate=fast", "a number"]),
-    (["experiment=mnist_holdot"], ["did you mean 'mnist_holdout'", "quickstart, supervised_basenet)"]),
+    (
+        ["experiment=mnist_holdot"],
+        ["did you mean 'mnist_holdout'", "quickstart_deformation, supervised_basenet)"],
+    ),
     (["experiment=null"], ["experiment=null", "choice"]),
     (["metric=[recognised,coverag]"], ["metric has no choice 'coverag'", "did you mean 'coverage'"]),
     (["metric=[]"], ["metric", "metric=[recognised,coverage]"]),
@@ -92,6 +95,15 @@ LINES = [
     (["trainer.max_steps=many"], ["trainer.max_steps=many"]),
     (["trainer.max_stepz=1"], ["trainer.max_stepz", "trainer.max_steps"]),
     (["trainer.precision=8"], ["trainer.precision=8", "32-true"]),
+    (
+        ["learner=maml", "learner.rule._target_=metagen.learners.rules.Adm"],
+        ["learner.rule._target_=metagen.learners.rules.Adm", "has no Adm; did you mean 'Adam'"],
+    ),
+    (["+metric._target_=metagen.metrics.kid.Kid"], ["'# @package metrics.NAME'"]),
+    (
+        ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/recognised"],
+        ["val/recognised, which is not logged", "val/loss"],
+    ),
 ]
 
 

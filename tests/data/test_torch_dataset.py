@@ -85,6 +85,27 @@ class Endless(IterableDataset):
         yield 1
 
 
+class Broken:
+    """No subclass of torch's, and faulty."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return {}["image"]
+
+
+def test_anything_with_a_length_and_items_is_one():
+    class Plain:
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return RGB[i], LABELS[i]
+
+    assert bank_of(Plain()).images.shape == (12, 3, 10, 10)
+
+
 @pytest.mark.parametrize(
     ("dataset", "says"),
     [
@@ -96,6 +117,8 @@ class Endless(IterableDataset):
         (Items([(RGB[0] / 100.0, 1)]), "leave Normalize out"),
         (Items([(RGB[0].astype(int) + 200, 1)]), "expected bytes"),
         (Endless(), "map-style"),
+        ([(RGB[0], 1)], "is a list: expected a map-style data set"),
+        (Broken(), "item 0 of Broken cannot be had \\(KeyError: 'image'\\)"),
     ],
 )
 def test_what_is_none(dataset, says):

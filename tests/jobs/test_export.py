@@ -118,7 +118,12 @@ def test_an_export_may_be_written_anew_and_handed_on_with_its_figures(made, tmp_
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("seed=1", "--seed"), ("samples=3", "--n"), ("task.ways=2", "folders"), ("task.episodes=2", "of a test")],
+    [
+        ("seed=1", "--seed"),
+        ("samples=3", "--n"),
+        ("task.ways=2", "folders"),
+        ("task.episodes=2", "of a test"),
+    ],
 )
 def test_overrides_that_change_nothing_are_refused(made, tmp_cwd, capsys, override, words):
     draw(tmp_cwd / "mine/one")

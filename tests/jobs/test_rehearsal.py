@@ -115,7 +115,9 @@ def generator_tried(learner="scratch", vectorize="loop", **methods):
 
 def of_every_image(self, shots):
     logits = self.context[shots.y]
-    return nn.functional.binary_cross_entropy_with_logits(logits, shots.x.flatten(2), reduction="none").mean(2)
+    return nn.functional.binary_cross_entropy_with_logits(logits, shots.x.flatten(2), reduction="none").mean(
+        2
+    )
 
 
 @pytest.mark.parametrize("vectorize", ["loop", "vmap"])

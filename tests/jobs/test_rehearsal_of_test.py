@@ -58,6 +58,17 @@ def test_a_metric_of_ones_own_that_is_never_defined_is_found():
         check_metrics({"never": Never()}, None, {"kind": "generate", "shots": 1}, 1)
 
 
+def test_a_metric_of_ones_own_that_fails_is_named():
+    class Faulty(Metric):
+        name = "faulty"
+
+    with pytest.raises(UsageError, match=r"metric faulty fails on made-up images \(there is no measure"):
+        check_metrics({"faulty": Faulty()}, None, {"kind": "generate", "shots": 1}, 1)
+    Faulty.measure = lambda self, outcome: {}["ink"]
+    with pytest.raises(UsageError, match=r"\(KeyError: 'ink', in test_rehearsal_of_test\.py, line \d+"):
+        check_metrics({"faulty": Faulty()}, None, {"kind": "generate", "shots": 1}, 1)
+
+
 def test_a_metric_that_trains_a_network_is_not_tried(monkeypatch):
     monkeypatch.setattr("metagen.metrics.augmentation.fit", lambda *args: pytest.fail("it was trained"))
     metrics, judge, task = made(["augmentation", "augmentation_support"])

@@ -20,7 +20,7 @@ from metagen.config.compose import plain
 from metagen.config.flat import hyperparameters
 from metagen.config.schema import check
 from metagen.errors import MetagenError
-from metagen.training.callbacks import check_callbacks
+from metagen.training.callbacks import check_callbacks, check_validated
 from metagen.training.loggers import label, log_image, make_loggers
 from metagen.training.trainers import Trainers
 
@@ -109,14 +109,15 @@ class Logs(Callback):
 
 
 def test_callbacks_with_nothing_to_look_at_are_refused():
-    with pytest.raises(MetagenError, match="no validation"):
-        check_callbacks([EarlyStopping("val/loss")], True, False)
+    with pytest.raises(MetagenError, match="no validation: set task"):
+        check_validated([EarlyStopping("val/loss")])
+    check_validated([EarlyStopping("train/loss"), LearningRateMonitor()])
     with pytest.raises(MetagenError, match="logger=none"):
-        check_callbacks([LearningRateMonitor()], False, True)
-    check_callbacks([EarlyStopping("val/loss"), LearningRateMonitor()], True, True)
-    with pytest.raises(MetagenError, match="looks at val/recognised, which is not logged: .*, val/loss"):
-        check_callbacks([EarlyStopping("val/recognised")], True, True)
-    check_callbacks([EarlyStopping("mine"), Logs()], True, True)
+        check_callbacks([LearningRateMonitor()], loggers=False)
+    check_callbacks([EarlyStopping("val/loss"), LearningRateMonitor()], loggers=True)
+    with pytest.raises(MetagenError, match=r"looks at val/recognised, which is not logged: .*, val/loss"):
+        check_callbacks([EarlyStopping("val/recognised")], loggers=True)
+    check_callbacks([EarlyStopping("mine"), Logs()], loggers=True)
 
 
 def test_a_curve_in_a_file_goes_on_after_a_resume(tmp_path):

@@ -42,6 +42,10 @@ def check(config: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"the YAML file of {key} needs '# @package _global_' as its first line, and keys below it"
             )
+        if key == "metric":
+            raise UsageError(
+                "the YAML file of a metric needs '# @package metrics.NAME' as its first line, NAME the file's"
+            )
         if key not in known:
             raise UsageError(f"no key '{key}'{nearest(key, known)} (known: {', '.join(known)})")
         if key in VALUES and not fits(value, VALUES[key]):
@@ -102,8 +106,11 @@ def _check_call(node: Mapping[str, Any], path: str) -> None:
         if key not in parameters and not open_ended:
             way = nearest(str(key), parameters) or f"; leave it out by ~{path}.{key}"
             raise UsageError(
-                f"{path}.{key} is no argument of {node['_target_']}{way} (it takes {', '.join(parameters)})"
+                f"{path}.{key} is no argument of {node['_target_']}{way} "
+                f"(it takes {', '.join(parameters) or 'none'})"
             )
+        if isinstance(value, Mapping) and "_target_" in value:
+            resolve(value["_target_"], f"{path}.{key}")
         if not fits(value, declared.get(key, Any)):
             raise refusal(f"{path}.{key}", value, declared.get(key, Any))
     if not node.get("_partial_", False) and not node.get("_args_"):

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from metagen.config.allowed import allowed
 from metagen.console import printable
-from metagen.errors import MetagenError, UsageError
+from metagen.errors import MetagenError, UsageError, nearest
 from metagen.variables import ALLOW
 
 CLASSES: dict[str, tuple[type, ...]] = {
@@ -150,6 +150,8 @@ def _located(name: str) -> Any:
     for part in rest:
         path = f"{path}.{part}"
         if inspect.ismodule(found) and not hasattr(found, part):
+            if not hasattr(found, "__path__"):
+                raise AttributeError(f"{found.__name__} has no {part}{nearest(part, vars(found))}")
             import_module(path)
         found = getattr(found, part)
     return found

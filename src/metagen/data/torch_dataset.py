@@ -1,13 +1,12 @@
 """Any map-style data set of (image, label) as a bank: torchvision's, and everybody's own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import data as torch_data
 from tqdm import tqdm
 
 from metagen.console import printable
@@ -24,7 +23,7 @@ _TOGETHER = 256
 
 
 class TorchDataset(Dataset):
-    """A ``torch.utils.data.Dataset`` with a length, whose items are (image, label).
+    """A data set with ``len`` and items (image, label), such as any map-style ``torch.utils.data.Dataset``.
 
     Images are PIL's, arrays (H, W) or (H, W, C), or tensors (C, H, W), in bytes or in [0, 1], of any size;
     labels are integers or words. Classes are named by the data set's ``classes`` where it has them.
@@ -47,8 +46,8 @@ class TorchDataset(Dataset):
     @checked
     def __init__(
         self,
-        dataset: torch_data.Dataset,
-        held: torch_data.Dataset | None = None,
+        dataset: Any,
+        held: Any = None,
         root: Text = "data",
         size: ImageSide = 28,
         split: str = "0.7/0.1/0.2",
@@ -59,7 +58,8 @@ class TorchDataset(Dataset):
     ) -> None:
         super().__init__(root, size, split, cache, channels)
         for part in (dataset, held):
-            if part is not None and not (hasattr(part, "__len__") and hasattr(part, "__getitem__")):
+            items = hasattr(part, "__len__") and hasattr(part, "__getitem__")
+            if part is not None and (not items or isinstance(part, str | list | Mapping)):
                 raise MetagenError(
                     f"data.dataset is a {type(part).__name__}: expected a map-style data set, with a length "
                     f"and items"
@@ -94,8 +94,8 @@ class TorchDataset(Dataset):
         return Labelled(torch.from_numpy(numbers[order]), names, torch.from_numpy(held[order]))
 
     def _image(self, row: int) -> Tensor:
-        part = 0 if row < len(self.parts[0]) else 1  # type: ignore[arg-type]
-        row -= part * len(self.parts[0])  # type: ignore[arg-type]
+        part = 0 if row < len(self.parts[0]) else 1
+        row -= part * len(self.parts[0])
         try:
             return photographs.square(
                 photographs.picture(_item(self.parts[part], row)[0]), self.size, self.channels, self.fit
@@ -105,10 +105,10 @@ class TorchDataset(Dataset):
 
 
 def bank_of(
-    dataset: torch_data.Dataset,
+    dataset: Any,
     size: ImageSide | None = None,
     channels: ImageChannels | None = None,
-    held: torch_data.Dataset | None = None,
+    held: Any = None,
     fit: Fit = "crop",
 ) -> Bank:
     """Return the bank, in memory, of any map-style data set of (image, label).
@@ -142,8 +142,12 @@ def _stacked(images: Iterator[Tensor]) -> Iterator[Tensor]:
         yield torch.stack(some)
 
 
-def _item(dataset: torch_data.Dataset, row: int) -> Sequence[Any]:
-    item = dataset[row]
+def _item(dataset: Any, row: int) -> Sequence[Any]:
+    try:
+        item = dataset[row]
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise MetagenError(f"item {row} of {type(dataset).__name__} cannot be had ({said})") from error
     if not isinstance(item, Sequence) or isinstance(item, str) or len(item) < 2:
         raise MetagenError(
             f"item {row} of {type(dataset).__name__} is a {type(item).__name__}: expected (image, label)"
@@ -151,9 +155,9 @@ def _item(dataset: torch_data.Dataset, row: int) -> Sequence[Any]:
     return item
 
 
-def _labels(dataset: torch_data.Dataset) -> np.ndarray:
+def _labels(dataset: Any) -> np.ndarray:
     """Return the labels: the data set's ``targets`` or ``labels`` if it has them, else those of all items."""
-    count = len(dataset)  # type: ignore[arg-type]
+    count = len(dataset)
     if count == 0:
         raise MetagenError(f"{type(dataset).__name__} is empty: expected items (image, label)")
     transformed = getattr(dataset, "target_transform", None) is not None
@@ -174,7 +178,7 @@ def _labels(dataset: torch_data.Dataset) -> np.ndarray:
     return np.asarray(plain)
 
 
-def _named(dataset: torch_data.Dataset, labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+def _named(dataset: Any, labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of the classes that have images, and each image's number among them."""
     found, numbers = np.unique(labels, return_inverse=True)
     given = getattr(dataset, "classes", None)

@@ -48,7 +48,8 @@ def build(cfg: Mapping[str, Any]) -> Setup:
     start = None if config["checkpoint"] is None else str(checkpoint_file(config["checkpoint"]))
     data = load_data(config)
     data.overfit = trainers.overfit
-    trainers.check_callbacks(data.streams.val is not None)
+    if data.streams.val is None:
+        trainers.check_validated()
     experiment = build_experiment(config, len(data.streams.train.classes))
     setup = Setup(
         data, experiment, metrics, likelihood, judge, config["samples"], trainers, start,

@@ -27,6 +27,7 @@ OF_THIS_MACHINE = (
     "checkpoint",
 )
 
+NO_FIGURES = "The run has not been evaluated."
 CARD = Path(__file__).with_name("card.md")
 """The model card, with places for :meth:`str.format`."""
 
@@ -89,7 +90,7 @@ def _figures(folder: Path) -> str:
     if (folder / WEIGHTS).is_file() and (folder / "README.md").is_file():
         return _figures_of_card((folder / "README.md").read_text(encoding="utf-8"))  # exported once already
     if not (folder / "metrics.json").is_file():
-        return "The run has not been evaluated."
+        return NO_FIGURES
     rows = [
         f"| {row['metric']} | {row['mean']:.4g} | {row['ci95']:.2g} | {row['unit']} | {row['n']} |"
         for row in Result.read(folder).metrics
@@ -103,7 +104,7 @@ def _figures(folder: Path) -> str:
 
 def _figures_of_card(text: str) -> str:
     """Return the figures that a model card holds."""
-    return text.partition("## Figures\n")[2].partition("\n## ")[0].strip() or "The run has not been evaluated."
+    return text.partition("## Figures\n")[2].partition("\n## ")[0].strip() or NO_FIGURES
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

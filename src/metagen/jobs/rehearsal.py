@@ -51,12 +51,12 @@ def rehearse(experiment: Experiment, task: Mapping[str, Any], image: tuple[int, 
         raise
     except Exception as error:
         raise UsageError(
-            f"a first step on {' x '.join(map(str, image))} images fails ({_reason(error)}): model and learner "
-            f"take others, or do not go together; see data.size, model.* and learner.*"
+            f"a first step on {' x '.join(map(str, image))} images fails ({reason(error)}): model and "
+            f"learner take others, or do not go together; see data.size, model.* and learner.*"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return what went wrong, and where in a learner, a model or the user's own code."""
     text = " ".join(str(error).split())[:200]
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if not _known(frame.filename)]
@@ -91,7 +91,8 @@ def _check_pure(experiment: Experiment, episode: Episode) -> None:
     name = type(model).__name__
     if losses[0].ndim != 1:
         raise UsageError(
-            f"the loss of {name} has the shape {tuple(losses[0].shape[1:])}: return a scalar, the mean over images"
+            f"the loss of {name} has the shape {tuple(losses[0].shape[1:])}: return a scalar, the mean over "
+            "images"
         )
     if not torch.allclose(losses[0], losses[1], rtol=1e-4, equal_nan=True):
         raise UsageError(

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from metagen.core.episode import Shots
 from metagen.core.metric import Metric, Outcome, PooledMetric
-from metagen.errors import UsageError
+from metagen.errors import MetagenError, UsageError
 from metagen.functional import rng
+from metagen.jobs.rehearsal import reason
 
 WAYS = 3
 """Classes at most of the made-up episode."""
@@ -61,7 +62,7 @@ def check_metrics(metrics: Mapping[str, Metric], judge: Any, task: Mapping[str, 
     drawn = "" if outcome.samples is None else f" and {samples} drawn"
     for index, (name, metric) in enumerate(metrics.items()):
         learns = isinstance(metric, PooledMetric) or metric.needs_others or metric.trains
-        if learns or not math.isnan(metric(outcome)):
+        if learns or not math.isnan(_tried(name, metric, outcome)):
             continue
         said = (
             f"metric {name} is undefined for {shots} support, {queries} query{drawn} images a class: set "
@@ -70,6 +71,15 @@ def check_metrics(metrics: Mapping[str, Metric], judge: Any, task: Mapping[str, 
         if index == 0:
             raise UsageError(said)
         log.warning("%s", said)
+
+
+def _tried(name: str, metric: Metric, outcome: Outcome) -> float:
+    try:
+        return metric(outcome)
+    except MetagenError:
+        raise
+    except Exception as error:
+        raise UsageError(f"metric {name} fails on made-up images ({reason(error)}): mend it") from error
 
 
 def _outcome(judge: Any, task: Mapping[str, Any], samples: int) -> Outcome:

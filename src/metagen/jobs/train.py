@@ -210,10 +210,11 @@ def _evaluate(run: Run, setup: Setup, trainer: L.Trainer, training: Training, ec
     _to_loggers(trainer, run, evaluation, means, training.steps)
     for line in table_of(setup.metrics, summary, evaluation.judge, run.folder):
         echo(line)
-    if bad := evaluation.not_finite:
+    if evaluation.not_finite:
         log.warning(
-            "the loss was NaN or infinite after adaptation in %s of %s test episodes: their figures mean nothing; "
-            "lower learner.rule.rate or learner.test_rate, or set learner.clip=1", bad, len(evaluation)
+            "the loss was NaN or infinite after adaptation in %s of %s test episodes: their figures mean "
+            "nothing; lower learner.rule.rate or learner.test_rate, or set learner.clip=1",
+            evaluation.not_finite, len(evaluation),
         )  # fmt: skip
     if evaluation.likelihood is not None:
         echo(likelihood_table(evaluation.likelihood.summary()))

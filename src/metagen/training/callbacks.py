@@ -56,27 +56,37 @@ def make_callbacks(nodes: Mapping[str, Any]) -> list[Callback]:
     return made
 
 
-def check_callbacks(callbacks: list[Callback], loggers: bool, validated: bool) -> None:
-    """Refuse callbacks that have nothing to look at.
+def check_callbacks(callbacks: list[Callback], loggers: bool) -> None:
+    """Refuse callbacks that have nothing to look at, or nothing to write into.
 
     Args:
         callbacks: of the configuration.
         loggers: whether there is a logger.
-        validated: whether there is a validation.
 
     Raises:
         MetagenError: there is one.
     """
     others = any(not type(one).__module__.startswith(("lightning.", "metagen.")) for one in callbacks)
     for one in callbacks:
-        name = type(one).__name__
+        name, monitor = type(one).__name__, getattr(one, "monitor", None)
         if isinstance(one, LearningRateMonitor) and not loggers:
             raise MetagenError(f"{name} writes into the curves, of which logger=none has none: leave one out")
-        monitor = getattr(one, "monitor", None)
-        if str(monitor).startswith("val/") and not validated:
-            raise MetagenError(
-                f"{name} looks at {monitor}, but there is no validation: set task.val_episodes (or, of a "
-                f"supervised task, task.val_images), or leave it out"
-            )
         if isinstance(monitor, str) and monitor not in LOGGED and not others:
-            raise MetagenError(f"{name} looks at {monitor}, which is not logged: name one of {', '.join(LOGGED)}")
+            raise MetagenError(
+                f"{name} looks at {monitor}, which is not logged: name one of {', '.join(LOGGED)}"
+            )
+
+
+def check_validated(callbacks: list[Callback]) -> None:
+    """Refuse callbacks that look at a validation, where there is none.
+
+    Raises:
+        MetagenError: there is one.
+    """
+    for one in callbacks:
+        monitor = getattr(one, "monitor", None)
+        if str(monitor).startswith("val/"):
+            raise MetagenError(
+                f"{type(one).__name__} looks at {monitor}, but there is no validation: set task.val_episodes "
+                f"(or, of a supervised task, task.val_images), or leave it out"
+            )

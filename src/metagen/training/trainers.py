@@ -10,7 +10,12 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from metagen.config.trusted import instantiate
 from metagen.functional import autocast
 from metagen.training import arguments, parallel
-from metagen.training.callbacks import check_callbacks, check_places, make_callbacks
+from metagen.training.callbacks import (
+    check_callbacks,
+    check_places,
+    check_validated,
+    make_callbacks,
+)
 from metagen.training.checkpoints import AtomicCheckpoints
 from metagen.training.loggers import check_loggers, make_loggers
 from metagen.training.progress import StepsBar
@@ -40,7 +45,7 @@ class Trainers:
         for name, one in (("trainer", self.node), ("logger", self.loggers), ("callbacks", self.callbacks)):
             check_places(one, name)
         check_loggers(self.loggers)
-        make_callbacks(self.callbacks)
+        check_callbacks(make_callbacks(self.callbacks), bool(self.loggers))
         parallel.check_environment()
         parallel.check_accelerator(self.node)
         self.ranks = parallel.ranks(self.node)
@@ -71,13 +76,13 @@ class Trainers:
         clipped, fused = bool(self.node.get("gradient_clip_val")), bool(optimizer.get("fused"))
         autocast.check(self.node["precision"], parallel.on_cpu(self.node), clipped, fused, chunk)
 
-    def check_callbacks(self, validated: bool) -> None:
-        """Refuse callbacks that have nothing to look at.
+    def check_validated(self) -> None:
+        """Refuse callbacks that look at a validation: there is none.
 
         Raises:
-            MetagenError: see :func:`metagen.training.callbacks.check_callbacks`.
+            MetagenError: there is one.
         """
-        check_callbacks(make_callbacks(self.callbacks), bool(self.loggers), validated)
+        check_validated(make_callbacks(self.callbacks))
 
     def training(
         self, folder: Path, name: str = "", callbacks: Sequence[Callback] = (), resumed: int | None = None
