@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 # One thread each, so that the figures are the same on any number of cores.
-QUICK := OMP_NUM_THREADS=1 $(BIN)/metagen train experiment=quickstart --force
+QUICK := OMP_NUM_THREADS=1 $(BIN)/metagen train --force
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,11 +22,11 @@ $(STAMP): pyproject.toml
 	@$(INSTALL) -e . --group dev
 	@touch $@
 
-run: setup ## Train and evaluate the quickstart experiment, beside its controls
-	@mkdir -p outputs; $(QUICK) model=warp learner=in_context hydra.run.dir=outputs/quickstart/warp > outputs/quickstart.log 2>&1 \
-		&& $(QUICK) learner=scratch curves=last hydra.run.dir=outputs/quickstart/scratch >> outputs/quickstart.log 2>&1 & \
-	$(QUICK) hydra.run.dir=outputs/quickstart/amortized && wait $$! \
-		|| { tail -n 3 outputs/quickstart.log; exit 1; }
+run: setup ## Train and evaluate the quickstart with deformations, beside its controls
+	@mkdir -p outputs; $(QUICK) experiment=quickstart learner=scratch curves=last hydra.run.dir=outputs/quickstart/scratch > outputs/quickstart.log 2>&1 & \
+	$(QUICK) experiment=quickstart_deformation hydra.run.dir=outputs/quickstart/deformation \
+		&& $(QUICK) experiment=quickstart model=warp learner=in_context model.strength=0.4 hydra.run.dir=outputs/quickstart/warp > outputs/quickstart-warp.log 2>&1 \
+		&& wait $$! || { tail -q -n 3 outputs/quickstart*.log; exit 1; }
 	@$(BIN)/metagen compare outputs/quickstart --by model,learner --metric recognised,diversity,coverage_relative
 
 demo: setup ## Draw a symbol once and see sixteen new ones: nothing is trained first

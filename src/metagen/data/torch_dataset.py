@@ -147,7 +147,9 @@ def _item(dataset: Any, row: int) -> Sequence[Any]:
         item = dataset[row]
     except Exception as error:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise MetagenError(f"item {row} of {type(dataset).__name__} cannot be had ({said})") from error
+        raise MetagenError(
+            f"item {row} of {type(dataset).__name__} cannot be had ({said}): expected (image, label)"
+        ) from error
     if not isinstance(item, Sequence) or isinstance(item, str) or len(item) < 2:
         raise MetagenError(
             f"item {row} of {type(dataset).__name__} is a {type(item).__name__}: expected (image, label)"

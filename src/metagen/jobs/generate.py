@@ -85,9 +85,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
     for text in overrides:
         key = key_of(text)
         if key in ("seed", "samples") or key.partition(".")[0] in ("task", "metric", "metrics"):
-            raise UsageError(
-                f"{text} changes nothing here: {INSTEAD.get(key, 'it is of a test')}; leave it out"
-            )
+            why = INSTEAD.get(key, "it is of a test")
+            raise UsageError(f"{text} changes nothing here: {why}; leave it out")
 
 
 def _within(inner: Path, outer: Path) -> bool:

@@ -88,6 +88,12 @@ def _check_pure(experiment: Experiment, episode: Episode) -> None:
     for seed in range(2):
         torch.manual_seed(seed)
         losses.append(_adaptation(experiment, episode, loop, 0))
+    for name, x in model.named_buffers():
+        if name in before and not torch.equal(x, before[name]):
+            raise UsageError(
+                f"model.{name} changes whenever {type(model).__name__} computes a loss, and tasks would "
+                "share it: leave out the layer that keeps it"
+            )
     name = type(model).__name__
     if losses[0].ndim != 1:
         raise UsageError(
@@ -104,12 +110,6 @@ def _check_pure(experiment: Experiment, episode: Episode) -> None:
             f"the loss of {name} is {losses[0].item()} for images of noise, before any training: "
             "let it be finite for pixels in [0, 1]"
         )
-    for name, x in model.named_buffers():
-        if name in before and not torch.equal(x, before[name]):
-            raise UsageError(
-                f"model.{name} changes whenever {type(model).__name__} computes a loss, and tasks would "
-                "share it: leave out the layer that keeps it"
-            )
 
 
 def _check_samples(experiment: Experiment, episode: Episode, image: tuple[int, int, int]) -> None:

@@ -245,7 +245,9 @@ def _fit(trainer: L.Trainer, setup: Setup, start: Path | None) -> None:
         last = traceback.extract_tb(error.__traceback__)[-1].filename
         if not any(part in Path(last).as_posix() for part in OF_CALLBACKS):
             raise
-        raise MetagenError(f"callbacks: {' '.join(str(error).split())}") from error
+        raise MetagenError(
+            f"callbacks: {' '.join(str(error).split())}; set it otherwise or leave it out"
+        ) from error
 
 
 def _rate(setup: Setup, batches: int, seconds: float) -> float | None:

@@ -210,8 +210,8 @@ class MetaLearner(Composition):
         moved, slots = rule.update(z, grads, state.slots, index)
         if moved.keys() != z.keys():
             raise MetagenError(
-                f"{type(rule).__name__}.update returned {', '.join(moved) or 'nothing'}: return a value for "
-                f"each of {', '.join(z)}"
+                f"{type(rule).__name__}.update returned {', '.join(moved) or 'nothing'}: expected a value "
+                f"for each of {', '.join(z)}"
             )
         kept = {**state.slots, **slots, **self.adapts.keep(moved, start)}
         return State({**state.params, **self.adapts.write(moved, start)}, kept)
