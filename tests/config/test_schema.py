@@ -99,6 +99,8 @@ LINES = [
         ["learner=maml", "learner.rule._target_=metagen.learners.rules.Adm"],
         ["learner.rule._target_=metagen.learners.rules.Adm", "has no Adm; did you mean 'Adam'"],
     ),
+    (["callbacks.ema.decay=0.9"], ["choose callbacks=ema first", "callbacks=[ema]"]),
+    (["callbacks.emma.decay=0.9"], ["callbacks.emma.decay", "did you mean 'ema'"]),
     (["+metric._target_=metagen.metrics.kid.Kid"], ["'# @package metrics.NAME'"]),
     (
         ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/recognised"],

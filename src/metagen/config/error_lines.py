@@ -145,12 +145,25 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
     if not key.startswith("hydra."):
         del default["hydra"]
     every = _keys(default)
+    if text := _not_chosen(key, list(every)):
+        return text
     known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
     known += [] if "." in key else [group for group in groups if re.fullmatch(r"\w+", group)]
     leaf = key.rpartition(".")[2]
     same_parent = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
     hint = nearest(key, same_parent) or nearest(key, known) or nearest(leaf, known)
     return f"no key '{key}'{hint or '; see metagen train --help'}"
+
+
+def _not_chosen(key: str, known: Sequence[str]) -> str | None:
+    """Name the callback or logger that must be chosen before its keys are set."""
+    group, choice, *_ = [*key.split("."), ""]
+    if group not in ("callbacks", "logger") or any(k.startswith(f"{group}.{choice}.") for k in known):
+        return None
+    choices = _choices(group)
+    if choice in choices:
+        return f"no key '{key}': choose {group}={choice} first, or a list with it, as in {group}=[{choice}]"
+    return f"no key '{key}'{nearest(choice, choices) or f' ({group}: ' + ', '.join(choices) + ')'}"
 
 
 def _groups(config: Mapping[str, Any]) -> list[str]:

@@ -238,7 +238,7 @@ class Experiment(L.LightningModule):
             # torch divides by the steps of the rise less one.
             raise MetagenError(
                 "scheduler: the learning rate would rise within exactly one step, which OneCycleLR cannot: "
-                "set another scheduler.pct_start or trainer.max_steps"
+                "set another scheduler.pct_start or trainer.max_steps, of which one more will do"
             ) from error
         config: dict[str, Any] = {"scheduler": schedule, "interval": "step"}
         if isinstance(schedule, ReduceLROnPlateau):
