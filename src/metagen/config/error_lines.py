@@ -144,8 +144,8 @@ def _unknown_key(key: str, words: Sequence[str]) -> str:
         return f"no group '{key}'{nearest(key, groups) or '; see metagen train --help'}"
     if not key.startswith("hydra."):
         del default["hydra"]
-    every = _keys(default)
-    if text := _not_chosen(key, list(every)):
+    every = list(_keys(default))
+    if text := _not_chosen(key, every):
         return text
     known = [k for k in every if k != key and not k.rpartition(".")[2].startswith("_")]
     known += [] if "." in key else [group for group in groups if re.fullmatch(r"\w+", group)]
