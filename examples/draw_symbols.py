@@ -3,6 +3,7 @@
 python examples/draw_symbols.py FOLDER [IMAGES OF EACH]
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -49,16 +50,19 @@ def drawn(path: np.ndarray, hand: np.random.Generator) -> Image.Image:
     return image
 
 
-def main(folder: str, images: str = "30") -> None:
+def main(folder: str, images: int) -> None:
     """Write the pictures: ``FOLDER/star_5_2/00.png`` and so on."""
     hand = np.random.default_rng(0)
     for name, path in SYMBOLS.items():
         own = Path(folder, name)
         own.mkdir(parents=True, exist_ok=True)
-        for number in range(int(images)):
+        for number in range(images):
             drawn(path, hand).save(own / f"{number:02}.png")
     sys.stdout.write(f"{len(SYMBOLS)} symbols, {images} images of each, in {folder}\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("images", type=int, nargs="?", default=30, help="of each (default: 30)")
+    main(**vars(parser.parse_args()))

@@ -13,7 +13,7 @@ import metagen
 from metagen.cli.main import run
 from metagen.data.mnist_5k import MNIST5k
 from metagen.runs.places import SHIPPED
-from metagen.runs.reopen import WEIGHTS
+from metagen.runs.records import WEIGHTS
 
 pytest_plugins = ["data.data_fixtures"]
 

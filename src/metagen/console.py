@@ -65,6 +65,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: always.
         """
+        message = message.removesuffix(", overrides")  # argparse counts what may be left out, too
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]

@@ -143,6 +143,8 @@ def test_generate_never_overwrites(trained, here, capsys):
 
 
 MISTAKES = [
+    (["generate", "--images", "mine"], ["required: run (see metagen generate --help)"]),
+    (["cache", "--cache", "nowhere"], ["--cache nowhere: there is no folder"]),
     (["train", "experiment=quickstart", "hydra.run.dir="], ["hydra.run.dir= names no folder"]),
     (["train", "-m", "seed=0,1", "hydra.sweep.dir="], ["hydra.sweep.dir= names no folder"]),
     (

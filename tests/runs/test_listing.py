@@ -10,6 +10,7 @@ from comparison_records import record, write
 from metagen.cli.main import run
 from metagen.runs.listing import age, listing
 from metagen.runs.progress import NAME, told
+from metagen.runs.records import collect
 
 NOW = time.time()
 HYDRA = """\
@@ -55,6 +56,14 @@ def test_states_newest_first(runs):
     assert cells[2][2:] == ["1", "h", "mnist", "generate", "maml", "flow", "3", "-"]
     assert lines[9] == "6 runs: 2 unfinished, 2 done, 1 interrupted, 1 broken"
     assert "4: metrics.json cannot be read" in lines[10]
+
+
+def test_an_exported_model_is_called_one(runs):
+    folder = runs(record_of(90.0), None)
+    (folder / "1" / "model.safetensors").touch()
+    assert "1 exported" in listing([folder], NOW)
+    (left,) = collect([folder])[1]
+    assert (left.folder.name, left.why) == ("1", "an exported model")
 
 
 def test_a_figure_that_one_image_wins_is_shown_beside_the_one_that_finds_it_out(runs):

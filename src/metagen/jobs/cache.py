@@ -23,9 +23,11 @@ def entries(cache: str | None, names: Sequence[str] = ()) -> list[Entry]:
     """Return what lies in the cache folder, of these names only if there are any.
 
     Raises:
-        MetagenError: nothing has one of the names.
+        MetagenError: nothing has one of the names, or ``cache`` names no folder.
     """
     folder = caches.folder(cache)
+    if cache is not None and not folder.is_dir():
+        raise MetagenError(f"--cache {cache}: there is no folder of this name")
     clear_leftovers(folder / "banks")
     found = [_bank(path) for path in sorted(folder.glob("banks/*.bank"))]
     found += [Entry(path, "judge", "weights") for path in sorted(folder.glob("judge-*.pt"))]

@@ -13,7 +13,8 @@ from metagen.files import check_new_folder, new_folder, write_bytes, write_text
 from metagen.jobs.build import build_experiment
 from metagen.learners.adapts import matching
 from metagen.runs.places import located
-from metagen.runs.reopen import DATA, WEIGHTS, Reopened, best_checkpoint, reopen
+from metagen.runs.records import WEIGHTS
+from metagen.runs.reopen import DATA, Reopened, best_checkpoint, reopen
 from metagen.runs.result import Result
 from metagen.training.checkpoints import read_checkpoint
 from metagen.training.weights import packed

@@ -12,7 +12,8 @@ from metagen.config.schema import check
 from metagen.errors import MetagenError, UsageError
 from metagen.reading import check_writable, read_json
 from metagen.runs.places import located
-from metagen.runs.reopen import WEIGHTS, Reopened, changed_keys, reopen
+from metagen.runs.records import WEIGHTS
+from metagen.runs.reopen import Reopened, changed_keys, reopen
 from metagen.runs.run import Run
 
 

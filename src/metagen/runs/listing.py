@@ -11,13 +11,20 @@ from metagen.errors import MetagenError
 from metagen.reading import read_yaml
 from metagen.report.tables import comparison_table, number
 from metagen.runs.progress import Progress, works_on
-from metagen.runs.records import has_checkpoint, read_record, run_folders, short_of, sweeps_without_runs
+from metagen.runs.records import (
+    has_checkpoint,
+    is_exported,
+    read_record,
+    run_folders,
+    short_of,
+    sweeps_without_runs,
+)
 from metagen.runs.settings import settings_of
 
 LEGEND = (
     "done: has metrics.json. short: has it, too, but fewer steps than it was told. "
     "running: a process works on it. interrupted: none does, and checkpoints/last.ckpt holds its state. "
-    "unfinished: neither. broken: its metrics.json cannot be read."
+    "exported: a model without a record. unfinished: none of these. broken: its metrics.json cannot be read."
 )
 
 
@@ -76,7 +83,8 @@ def _listed(folder: Path, now: float) -> Listed:
         state = "done" if short is None else "short"
         return Listed(folder, state, changed, settings_of(record), _main(record), short)
     except FileNotFoundError:
-        state, trouble = "interrupted" if has_checkpoint(folder) else "unfinished", None
+        left = "exported" if is_exported(folder) else "unfinished"
+        state, trouble = "interrupted" if has_checkpoint(folder) else left, None
     except (ValueError, OSError, AttributeError, TypeError) as error:
         state, trouble = "broken", f"metrics.json cannot be read ({' '.join(str(error).split())[:120]})"
     changed = _changed([*_files(folder), folder])

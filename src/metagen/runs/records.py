@@ -14,6 +14,9 @@ from metagen.reading import read_json
 from metagen.runs.settings import Record, settings_of
 from metagen.runs.shape import SHAPE, misfit
 
+WEIGHTS = "model.safetensors"
+"""The weights of an exported run, in its folder."""
+
 
 @dataclass(eq=False)
 class FinishedRun:
@@ -80,7 +83,8 @@ def collect(folders: Sequence[Path]) -> tuple[list[FinishedRun], list[Left]]:
             runs.append(FinishedRun(folder, record, settings_of(record)))
         except FileNotFoundError:
             saved = "; checkpoints/last.ckpt holds its state" if has_checkpoint(folder) else ""
-            left.append(Left(folder, f"unfinished (no metrics.json{saved})"))
+            state = "an exported model" if is_exported(folder) else f"unfinished (no metrics.json{saved})"
+            left.append(Left(folder, state))
         except (ValueError, OSError, AttributeError, TypeError) as error:
             left.append(Left(folder, f"its metrics.json cannot be read ({_short(error)})"))
     if not runs:
@@ -149,6 +153,11 @@ def short_of(record: Record) -> str | None:
     if not planned or steps is None or steps >= planned:
         return None
     return f"{int(steps)} of {int(planned)} steps, ended by {training.get('ended') or 'something'}"
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a folder is what ``metagen export`` makes: weights, a configuration, and no record."""
+    return (folder / WEIGHTS).is_file()
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -23,12 +23,11 @@ from metagen.errors import MetagenError
 from metagen.files import expanded
 from metagen.reading import read_yaml
 from metagen.runs.places import located
+from metagen.runs.records import WEIGHTS
 from metagen.runs.run import Kind, Run
 
 DATA = "${oc.env:METAGEN_DATA,data}"
 """Where the data are looked for if the folder that a run names is not there."""
-WEIGHTS = "model.safetensors"
-"""The weights of an exported run, in its folder."""
 
 
 class Reopened(NamedTuple):
