@@ -77,6 +77,7 @@ def assert_runs(line, found, before=()):
     if command == "cache":
         # Of an empty cache, not of the developer's.
         named = any(not word.startswith("-") for word in words)
+        Path("empty").mkdir()
         assert cli.run([command, *words, "--cache", "empty"]) == int(named)
     elif command != "train" or "--resume" in words:
         # Its folders are not there: that, and nothing else, is what it must say.
