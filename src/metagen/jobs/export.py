@@ -13,7 +13,7 @@ from metagen.files import check_new_folder, new_folder, write_bytes, write_text
 from metagen.jobs.build import build_experiment
 from metagen.learners.adapts import matching
 from metagen.runs.places import located
-from metagen.runs.records import WEIGHTS
+from metagen.runs.records import WEIGHTS, is_exported
 from metagen.runs.reopen import DATA, Reopened, best_checkpoint, reopen
 from metagen.runs.result import Result
 from metagen.training.checkpoints import read_checkpoint
@@ -48,7 +48,7 @@ def export(run: str | Path, to: Path, half: bool = True, force: bool = False) ->
     Raises:
         MetagenError: no run, no checkpoint, or a folder that is not empty; nothing was written.
     """
-    check_new_folder("--to", to, force, own=(".hydra",) if (to / WEIGHTS).is_file() else ())
+    check_new_folder("--to", to, force, own=(".hydra",) if is_exported(to) else ())
     folder = located(run)
     saved = read_checkpoint(best_checkpoint(folder))
     opened = reopen(folder, start=False)
@@ -88,7 +88,7 @@ def card(opened: Reopened, folder: Path, steps: int, half: bool) -> str:
 
 def _figures(folder: Path) -> str:
     """Return the metrics of the run as a table in Markdown."""
-    if (folder / WEIGHTS).is_file() and (folder / "README.md").is_file():
+    if is_exported(folder) and (folder / "README.md").is_file():
         return _figures_of_card((folder / "README.md").read_text(encoding="utf-8"))  # exported once already
     if not (folder / "metrics.json").is_file():
         return NO_FIGURES
